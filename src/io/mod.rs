@@ -1,0 +1,113 @@
+//! Files: one trait for all that the store and the simulated KMS do with them.
+//!
+//! Nothing above this module touches the file system. A `Disk` is a directory: the real one,
+//! one in memory that can lose power, or one whose N-th call fails. Names are single path
+//! components. Only `store/commit.rs` and [`publish`] may call `sync` and `sync_names`.
+
+use std::fmt::Debug;
+use std::io;
+
+use crate::sync::Arc;
+
+/// A directory of files.
+pub trait Disk: Send + Sync + Debug {
+    /// The path or a made-up name, for messages.
+    fn describe(&self) -> String;
+
+    /// Makes a file of `len` bytes of zeroes with its space allocated, so that later writes
+    /// inside it cannot run out of space. Mode 0600.
+    ///
+    /// `AlreadyExists` if the name is taken, `StorageFull` if there is no space (then the file
+    /// is not there).
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file. A symbolic link, a directory or a file with several links is refused
+    /// (`InvalidInput`).
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives a file another name, over an existing one if there is one. Atomic.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Takes a name away.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// The names of all files, sorted.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes all creations, renames and removals so far durable.
+    fn sync_names(&self) -> io::Result<()>;
+
+    /// Locks a file (made if it is not there and `lock` is exclusive) until the guard is
+    /// dropped. At once `WouldBlock` if another has it. An exclusive owner's process id is the
+    /// file's text.
+    fn lock(&self, name: &str, lock: Lock) -> io::Result<Box<dyn LockGuard>>;
+
+    /// The process id in a lock file.
+    fn lock_owner(&self, name: &str) -> Option<u32>;
+
+    /// Bytes that can still be allocated.
+    fn free_len(&self) -> io::Result<u64>;
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For reading and writing.
+    ReadWrite,
+}
+
+/// How a file is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Others may share it.
+    Shared,
+    /// Nobody else may have it.
+    Exclusive,
+}
+
+/// Holds a lock until it is dropped.
+pub trait LockGuard: Send + Sync + Debug {}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `buf` at `offset`; past the end the file grows.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes its bytes and its length durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Maps the file for reading. It must never change its length afterwards.
+    fn map(&self) -> io::Result<Arc<dyn Map>>;
+}
+
+/// A file mapped for reading.
+pub trait Map: Send + Sync + Debug {
+    /// Copies bytes out. The bytes may change meanwhile, so the copy is what the caller must
+    /// verify and use. `UnexpectedEof` past the end of the map.
+    fn copy_out(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// The time, as milliseconds since 1970-01-01 UTC.
+pub trait Clock: Send + Sync + Debug {
+    /// The time now.
+    fn now_ms(&self) -> u64;
+}
+
+/// Random bytes fit for keys.
+pub trait Random: Send + Sync + Debug {
+    /// Fills `buf`.
+    fn fill(&self, buf: &mut [u8]);
+}

@@ -1,0 +1,89 @@
+//! What the store asks of a key service, and the context it binds to every key.
+//!
+//! A KMS key wraps the store key and head keys. Secrets leave the service only through these
+//! calls, and each call names what it is for.
+
+use std::fmt;
+
+use crate::crypto::Secret;
+use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
+
+/// A key service.
+///
+/// Every call is logged by the service with the resource it was made for. Calls may block.
+pub trait KeyService: Send + Sync + fmt::Debug {
+    /// Finds a key by its id, its ARN, an alias (`alias/NAME`) or the alias's ARN.
+    fn resolve(&self, reference: &str) -> Result<KeyId, KmsError>;
+
+    /// Makes a new data key and its wrapped form. `context` must be given again to unwrap it.
+    fn generate(&self, key: &KeyId, context: &Context) -> Result<(Vec<u8>, Secret), KmsError>;
+
+    /// Unwraps a data key that `generate` wrapped.
+    fn decrypt(&self, key: &KeyId, wrapped: &[u8], context: &Context) -> Result<Secret, KmsError>;
+
+    /// Takes a durable head key that nobody had before out of the pool of `key`. Needs no sync
+    /// as long as the pool has one.
+    fn assign_head_key(
+        &self,
+        key: &KeyId,
+        store: StoreId,
+        resource: ResourceId,
+    ) -> Result<(HeadKeyId, Secret), KmsError>;
+
+    /// The head key of that id.
+    fn head_key(
+        &self,
+        id: &HeadKeyId,
+        store: StoreId,
+        resource: ResourceId,
+    ) -> Result<Secret, KmsError>;
+
+    /// Fills the pools of `key` for a store again, off the path of those who take from it.
+    fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError>;
+
+    /// Notes that head keys are named by durable records of the store.
+    fn claim_head_keys(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<(), KmsError>;
+
+    /// Destroys all head keys of the store that were never claimed: after a crash somebody may
+    /// have sealed under them what is now lost, so they are never given out.
+    fn destroy_unclaimed(&self, store: StoreId) -> Result<(), KmsError>;
+}
+
+/// What a data key is for: bound to its wrapped form, and logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The store.
+    pub store: StoreId,
+    /// The thing in the store.
+    pub resource: ResourceId,
+    /// What the key does, for example `store-key`.
+    pub purpose: &'static str,
+}
+
+/// Why a key service refuses.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KmsError {
+    /// The key is not usable.
+    #[error("key {key} is {state}")]
+    Unavailable {
+        /// The key.
+        key: String,
+        /// Its state.
+        state: KeyState,
+    },
+    /// No key or alias has that name.
+    #[error("there is no key {0}")]
+    NotFound(String),
+    /// The caller may not do that with the key, or the context is not the one of the wrapping.
+    #[error("key {key} refuses to {action}")]
+    Denied {
+        /// The key.
+        key: String,
+        /// What was asked.
+        action: &'static str,
+    },
+    /// The service failed in another way: its own files, its machine.
+    #[error(transparent)]
+    Failed(Box<crate::error::Error>),
+}

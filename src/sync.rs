@@ -1,0 +1,49 @@
+//! Locks and atomics, in one place so that a model checker can stand in for `std`.
+//!
+//! A poisoned lock means that a thread panicked while it held it, which only a bug of ours can
+//! cause, so taking such a lock panics too.
+
+pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub use std::sync::{Arc, Condvar, MutexGuard, OnceLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A lock that one holder has at a time.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// Makes a lock around a value.
+    pub fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("BUG: a thread panicked with this lock")
+    }
+
+    /// Takes the lock if nobody has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
+    }
+}
+
+/// A lock with many readers or one writer.
+#[derive(Debug, Default)]
+pub struct RwLock<T>(std::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    /// Makes a lock around a value.
+    pub fn new(value: T) -> Self {
+        Self(std::sync::RwLock::new(value))
+    }
+
+    /// Waits until there is no writer.
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().expect("BUG: a thread panicked with this lock")
+    }
+
+    /// Waits until there is nobody.
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().expect("BUG: a thread panicked with this lock")
+    }
+}
