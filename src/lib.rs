@@ -6,3 +6,4 @@ pub mod kms;
 pub mod sync;
 pub mod units;
 pub mod crypto;
+pub mod format;
