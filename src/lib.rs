@@ -1,8 +1,8 @@
 //! offshoot: an encrypted block store with real copy-on-write volumes.
 
+pub mod crypto;
 pub mod error;
 pub mod io;
 pub mod kms;
 pub mod sync;
 pub mod units;
-pub mod crypto;
