@@ -1,5 +1,17 @@
-//! Keys and ciphers (interface; see the modules).
-/// A 256-bit secret.
-pub struct Secret(#[allow(dead_code)] [u8; 32]);
-/// BLAKE3.
-pub fn hash(bytes: &[u8]) -> [u8; 32] { *blake3::hash(bytes).as_bytes() }
+//! Keys, ciphers, nonces and hashes.
+//!
+//! Invariant: no pair of key and nonce seals twice. Secrets are types that wipe themselves and
+//! never print their bytes. Nothing here knows what is sealed or where it lies: callers give the
+//! associated data as bytes.
+
+mod cipher;
+mod hash;
+mod key;
+mod nonce;
+#[cfg(test)]
+mod tests;
+
+pub use cipher::{Aes256Gcm, NONCE_LEN, PageCipher, SALT_LEN, TAG_LEN, subkey};
+pub use hash::{hash, keyed_hash};
+pub use key::{Label, Secret, WRAPPED_LEN, unwrap, wrap};
+pub use nonce::{NonceRange, Opener, SEALS_MAX, Sealer};

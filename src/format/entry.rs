@@ -98,7 +98,10 @@ impl Entry {
         match flags {
             FLAG_DATA if disk.segment.get() == 0 || slot == 0 => Err(Damage::OutOfRange("slot")),
             FLAG_DATA => Ok(Self::Data(DataEntry {
-                at: SlotAddr { segment: SegmentId(disk.segment.get()), slot },
+                at: SlotAddr {
+                    segment: SegmentId(disk.segment.get()),
+                    slot,
+                },
                 key_epoch,
                 crc: disk.crc.get(),
                 nonce: disk.nonce,

@@ -6,6 +6,33 @@
 //! its tables with [`LAYOUT`].
 #![deny(clippy::indexing_slicing)]
 
+pub mod batch;
+pub mod catalog;
 pub mod entry;
 pub mod layout;
 pub mod node;
+pub mod record;
+pub mod segment;
+pub mod superblock;
+
+/// All structs of the format.
+pub const LAYOUT: &[layout::Struct] = &[
+    superblock::DiskSuperblock::LAYOUT,
+    segment::DiskSegmentHeader::LAYOUT,
+    batch::DiskBatchHeader::LAYOUT,
+    record::RecordHeader::LAYOUT,
+    record::DiskPages::LAYOUT,
+    record::DiskPageDelta::LAYOUT,
+    entry::DiskEntry::LAYOUT,
+    record::DiskRange::LAYOUT,
+    catalog::DiskHead::LAYOUT,
+    catalog::DiskLineage::LAYOUT,
+    catalog::DiskKeyEpoch::LAYOUT,
+    catalog::DiskSegment::LAYOUT,
+    catalog::DiskSalt::LAYOUT,
+    record::DiskTable::LAYOUT,
+    node::NodeHeader::LAYOUT,
+    node::LeafItem::LAYOUT,
+    node::InnerItem::LAYOUT,
+    node::DiskNodeRef::LAYOUT,
+];

@@ -138,7 +138,10 @@ impl NodeRef {
             return Err(Damage::OutOfRange("key_epoch"));
         }
         Ok(Self {
-            at: SlotAddr { segment: SegmentId(disk.segment.get()), slot },
+            at: SlotAddr {
+                segment: SegmentId(disk.segment.get()),
+                slot,
+            },
             level,
             key_epoch: KeyEpoch(disk.key_epoch.get()),
             hash: disk.hash,
@@ -162,20 +165,29 @@ impl DiskNode {
         let count = match &self.items {
             Items::Leaf(pages) => {
                 for ((page, entry), out) in pages.iter().zip(body.chunks_exact_mut(52)) {
-                    let item = LeafItem { page: page.0.into(), entry: entry.encode() };
+                    let item = LeafItem {
+                        page: page.0.into(),
+                        entry: entry.encode(),
+                    };
                     out.copy_from_slice(item.as_bytes());
                 }
                 pages.len()
             }
             Items::Inner { children, .. } => {
                 for ((first, child), out) in children.iter().zip(body.chunks_exact_mut(52)) {
-                    let item = InnerItem { first_page: first.0.into(), child: child.encode() };
+                    let item = InnerItem {
+                        first_page: first.0.into(),
+                        child: child.encode(),
+                    };
                     out.copy_from_slice(item.as_bytes());
                 }
                 children.len()
             }
         };
-        assert!((1..=NODE_ITEMS_MAX).contains(&count), "BUG: node of {count} items");
+        assert!(
+            (1..=NODE_ITEMS_MAX).contains(&count),
+            "BUG: node of {count} items"
+        );
         let mut header = NodeHeader {
             magic: MAGIC,
             crc: 0.into(),
@@ -238,8 +250,15 @@ impl DiskNode {
         if !zero {
             return Err(Damage::NotZero);
         }
-        let items = if header.level == 0 { leaf(used)? } else { inner(used, header.level)? };
-        Ok(Self { key_epoch: KeyEpoch(header.key_epoch.get()), items })
+        let items = if header.level == 0 {
+            leaf(used)?
+        } else {
+            inner(used, header.level)?
+        };
+        Ok(Self {
+            key_epoch: KeyEpoch(header.key_epoch.get()),
+            items,
+        })
     }
 }
 

@@ -1,0 +1,397 @@
+//! Records: what a batch says. A batch holds any number of them, one after another.
+//!
+//! record = header | body of `len` bytes. Unknown kinds are refused: whoever cannot read a
+//! record cannot know what it changes.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::Damage;
+use crate::format::catalog::{
+    HeadRecord, KeyEpochRecord, LineageRecord, SaltRecord, SegmentRecord,
+};
+use crate::format::entry::{DataEntry, DiskEntry, Entry};
+use crate::format::layout::disk_struct;
+use crate::format::superblock::TableRef;
+use crate::units::{HeadId, KeyEpoch, PageNo, SegmentId, SlotAddr};
+
+const PAGES: u16 = 1;
+const ZEROES: u16 = 2;
+const DISCARD: u16 = 3;
+const NODES: u16 = 4;
+const HEAD: u16 = 5;
+const LINEAGE: u16 = 6;
+const KEY_EPOCH: u16 = 7;
+const SEGMENT: u16 = 8;
+const SALT: u16 = 9;
+const TABLE: u16 = 10;
+
+disk_struct! {
+    /// The start of a record.
+    pub struct RecordHeader = 8 {
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table.
+        kind: U16,
+        /// Zero.
+        reserved: U16,
+        /// Bytes that follow.
+        len: U32,
+    }
+}
+
+disk_struct! {
+    /// Pages: the head they are written to; page deltas follow, ascending by page.
+    pub struct DiskPages = 8 {
+        /// The head.
+        head: U32,
+        /// Page deltas that follow.
+        count: U32,
+    }
+}
+
+disk_struct! {
+    /// A page that was written.
+    pub struct DiskPageDelta = 64 {
+        /// Logical page number.
+        page: U64,
+        /// Where the page is; its slots are in the body of the same batch.
+        entry: DiskEntry,
+        /// Segment of the page that was there before; 0 if nothing or an explicit zero was.
+        old_segment: U32,
+        /// First slot of the page before, or 0.
+        old_slot: U32,
+        /// Key epoch of the page or explicit zero before, or 0.
+        old_key_epoch: U32,
+    }
+}
+
+disk_struct! {
+    /// Zeroes and discard: a range of pages that became explicit zeroes, or unmapped.
+    pub struct DiskRange = 24 {
+        /// The head.
+        head: U32,
+        /// The key epoch that was open: it names the birth of explicit zeroes and of nodes.
+        key_epoch: U32,
+        /// First page.
+        first_page: U64,
+        /// Pages.
+        page_count: U64,
+    }
+}
+
+disk_struct! {
+    /// Table: this batch is a part of a checkpoint's tables; it changes nothing itself.
+    pub struct DiskTable = 44 {
+        /// Place of this part among the table batches, from 0.
+        part: U32,
+        /// Segment of the table batch before; 0 if there is none.
+        previous_segment: U32,
+        /// First slot of the table batch before.
+        previous_slot: U32,
+        /// BLAKE3 hash of the header slots of the table batch before.
+        previous_hash: [u8; 32],
+    }
+}
+
+/// One thing that a batch says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Pages were written to a head.
+    Pages {
+        /// The head.
+        head: HeadId,
+        /// The pages, ascending.
+        deltas: Vec<PageDelta>,
+    },
+    /// Pages became explicit zeroes.
+    Zeroes(PageRange),
+    /// Pages were unmapped.
+    Discard(PageRange),
+    /// The body holds nodes; a CRC-32 for each slot.
+    Nodes(Vec<u32>),
+    /// A head is new or changed.
+    Head(Box<HeadRecord>),
+    /// A lineage epoch is new or changed.
+    Lineage(LineageRecord),
+    /// A key epoch is new or changed.
+    KeyEpoch(Box<KeyEpochRecord>),
+    /// A segment exists.
+    Segment(SegmentRecord),
+    /// A salt is used from a slot on. (Only in tables: batches carry theirs in the header.)
+    Salt(SaltRecord),
+    /// The batch is a part of a checkpoint's tables.
+    Table {
+        /// Place among the table batches, from 0.
+        part: u32,
+        /// The table batch before.
+        previous: Option<TableRef>,
+    },
+}
+
+/// A page that was written, and what it took the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageDelta {
+    /// The page.
+    pub page: PageNo,
+    /// The new entry.
+    pub entry: DataEntry,
+    /// Where the old page was; `None` if nothing or an explicit zero was there.
+    pub old_at: Option<SlotAddr>,
+    /// The key epoch of what was there; `None` if nothing was.
+    pub old_key_epoch: Option<KeyEpoch>,
+}
+
+/// A range of pages of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRange {
+    /// The head.
+    pub head: HeadId,
+    /// The key epoch that was open.
+    pub key_epoch: KeyEpoch,
+    /// First page.
+    pub first: PageNo,
+    /// Pages.
+    pub count: u64,
+}
+
+impl PageRange {
+    /// The pages.
+    pub fn pages(&self) -> std::ops::Range<PageNo> {
+        self.first..PageNo(self.first.0.saturating_add(self.count))
+    }
+}
+
+impl PageDelta {
+    /// What was there before, for comparison with a page table.
+    pub fn replaces(&self, old: Option<&Entry>) -> bool {
+        let at = match old {
+            Some(Entry::Data(data)) => Some(data.at),
+            _ => None,
+        };
+        self.old_at == at && self.old_key_epoch == old.map(Entry::key_epoch)
+    }
+
+    fn encode(&self) -> DiskPageDelta {
+        let old = self.old_at.unwrap_or_default();
+        DiskPageDelta {
+            page: self.page.0.into(),
+            entry: Entry::Data(self.entry).encode(),
+            old_segment: old.segment.0.into(),
+            old_slot: old.slot.into(),
+            old_key_epoch: self.old_key_epoch.unwrap_or_default().0.into(),
+        }
+    }
+
+    fn decode(disk: &DiskPageDelta) -> Result<Self, Damage> {
+        let Entry::Data(entry) = Entry::decode(&disk.entry)? else {
+            return Err(Damage::OutOfRange("flags"));
+        };
+        let old_segment = SegmentId(disk.old_segment.get());
+        let old_key_epoch = KeyEpoch(disk.old_key_epoch.get());
+        Ok(Self {
+            page: PageNo(disk.page.get()),
+            entry,
+            old_at: (old_segment.0 != 0).then(|| SlotAddr {
+                segment: old_segment,
+                slot: disk.old_slot.get(),
+            }),
+            old_key_epoch: (old_key_epoch.0 != 0).then_some(old_key_epoch),
+        })
+    }
+}
+
+impl Record {
+    /// Bytes that [`Record::encode`] adds for a `Pages` record of `count` pages.
+    pub fn pages_len(count: usize) -> usize {
+        size_of::<RecordHeader>() + size_of::<DiskPages>() + count * size_of::<DiskPageDelta>()
+    }
+
+    /// Bytes that [`Record::encode`] adds for a `Nodes` record of `count` nodes.
+    pub fn nodes_len(count: usize) -> usize {
+        size_of::<RecordHeader>() + count * size_of::<U32>()
+    }
+
+    /// Appends the record to a batch's records.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut header = RecordHeader {
+            kind: self.kind().into(),
+            reserved: 0.into(),
+            len: 0.into(),
+        };
+        out.extend_from_slice(header.as_bytes());
+        let body = out.len();
+        self.encode_body(out);
+        header.len = ((out.len() - body) as u32).into();
+        out.get_mut(start..body)
+            .expect("BUG: in bounds")
+            .copy_from_slice(header.as_bytes());
+    }
+
+    fn kind(&self) -> u16 {
+        match self {
+            Self::Pages { .. } => PAGES,
+            Self::Zeroes(_) => ZEROES,
+            Self::Discard(_) => DISCARD,
+            Self::Nodes(_) => NODES,
+            Self::Head(_) => HEAD,
+            Self::Lineage(_) => LINEAGE,
+            Self::KeyEpoch(_) => KEY_EPOCH,
+            Self::Segment(_) => SEGMENT,
+            Self::Salt(_) => SALT,
+            Self::Table { .. } => TABLE,
+        }
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Pages { head, deltas } => {
+                let pages = DiskPages {
+                    head: head.0.into(),
+                    count: (deltas.len() as u32).into(),
+                };
+                out.extend_from_slice(pages.as_bytes());
+                for delta in deltas {
+                    out.extend_from_slice(delta.encode().as_bytes());
+                }
+            }
+            Self::Zeroes(range) | Self::Discard(range) => {
+                let disk = DiskRange {
+                    head: range.head.0.into(),
+                    key_epoch: range.key_epoch.0.into(),
+                    first_page: range.first.0.into(),
+                    page_count: range.count.into(),
+                };
+                out.extend_from_slice(disk.as_bytes());
+            }
+            Self::Nodes(crcs) => {
+                for crc in crcs {
+                    out.extend_from_slice(&crc.to_le_bytes());
+                }
+            }
+            Self::Head(head) => head.encode(out),
+            Self::Lineage(lineage) => lineage.encode(out),
+            Self::KeyEpoch(key_epoch) => key_epoch.encode(out),
+            Self::Segment(segment) => segment.encode(out),
+            Self::Salt(salt) => salt.encode(out),
+            Self::Table { part, previous } => {
+                let at = previous.map(|table| table.at).unwrap_or_default();
+                let disk = DiskTable {
+                    part: (*part).into(),
+                    previous_segment: at.segment.0.into(),
+                    previous_slot: at.slot.into(),
+                    previous_hash: previous.map_or([0; 32], |table| table.hash),
+                };
+                out.extend_from_slice(disk.as_bytes());
+            }
+        }
+    }
+
+    fn decode(kind: u16, body: &[u8]) -> Result<Self, Damage> {
+        Ok(match kind {
+            PAGES => decode_pages(body)?,
+            ZEROES => Self::Zeroes(decode_range(body)?),
+            DISCARD => Self::Discard(decode_range(body)?),
+            NODES => {
+                let crcs = <[U32]>::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
+                Self::Nodes(crcs.iter().map(|crc| crc.get()).collect())
+            }
+            HEAD => Self::Head(Box::new(HeadRecord::decode(body)?)),
+            LINEAGE => Self::Lineage(LineageRecord::decode(body)?),
+            KEY_EPOCH => Self::KeyEpoch(Box::new(KeyEpochRecord::decode(body)?)),
+            SEGMENT => Self::Segment(SegmentRecord::decode(body)?),
+            SALT => Self::Salt(SaltRecord::decode(body)?),
+            TABLE => {
+                let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
+                let segment = SegmentId(disk.previous_segment.get());
+                let previous = (segment.0 != 0).then(|| TableRef {
+                    at: SlotAddr {
+                        segment,
+                        slot: disk.previous_slot.get(),
+                    },
+                    hash: disk.previous_hash,
+                });
+                Self::Table {
+                    part: disk.part.get(),
+                    previous,
+                }
+            }
+            _ => return Err(Damage::OutOfRange("record kind")),
+        })
+    }
+}
+
+fn decode_pages(body: &[u8]) -> Result<Record, Damage> {
+    let (pages, rest) = DiskPages::ref_from_prefix(body).map_err(|_| Damage::Truncated)?;
+    let disk = <[DiskPageDelta]>::ref_from_bytes(rest).map_err(|_| Damage::Truncated)?;
+    if disk.len() != pages.count.get() as usize {
+        return Err(Damage::OutOfRange("count"));
+    }
+    let deltas = disk
+        .iter()
+        .map(PageDelta::decode)
+        .collect::<Result<Vec<_>, _>>()?;
+    if !deltas.is_sorted_by(|a, b| a.page < b.page) {
+        return Err(Damage::Inconsistent("pages are out of order"));
+    }
+    Ok(Record::Pages {
+        head: HeadId(pages.head.get()),
+        deltas,
+    })
+}
+
+fn decode_range(body: &[u8]) -> Result<PageRange, Damage> {
+    let disk = DiskRange::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
+    if disk.key_epoch.get() == 0
+        || disk
+            .first_page
+            .get()
+            .checked_add(disk.page_count.get())
+            .is_none()
+    {
+        return Err(Damage::OutOfRange("key_epoch or page_count"));
+    }
+    Ok(PageRange {
+        head: HeadId(disk.head.get()),
+        key_epoch: KeyEpoch(disk.key_epoch.get()),
+        first: PageNo(disk.first_page.get()),
+        count: disk.page_count.get(),
+    })
+}
+
+/// Reads the records of a batch one after another.
+#[derive(Debug)]
+pub struct Records<'a>(&'a [u8]);
+
+impl<'a> Records<'a> {
+    /// Starts with the first record.
+    pub fn new(records: &'a [u8]) -> Self {
+        Self(records)
+    }
+
+    fn take(&mut self) -> Result<Record, Damage> {
+        let (header, rest) =
+            RecordHeader::ref_from_prefix(self.0).map_err(|_| Damage::Truncated)?;
+        if header.reserved.get() != 0 {
+            return Err(Damage::NotZero);
+        }
+        let len = header.len.get() as usize;
+        let (body, rest) = rest.split_at_checked(len).ok_or(Damage::Truncated)?;
+        self.0 = rest;
+        Record::decode(header.kind.get(), body)
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let record = self.take();
+        if record.is_err() {
+            self.0 = &[];
+        }
+        Some(record)
+    }
+}
