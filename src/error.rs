@@ -125,7 +125,9 @@ pub enum Error {
         location: Location,
     },
     /// A newer program wrote this.
-    #[error("{location} has format version {found}; this program reads version {known}: use a newer offshoot")]
+    #[error(
+        "{location} has format version {found}; this program reads version {known}: use a newer offshoot"
+    )]
     UnsupportedVersion {
         /// Where the version is.
         location: Location,

@@ -1,8 +1,9 @@
 //! offshoot: an encrypted block store with real copy-on-write volumes.
 
+pub mod crypto;
 pub mod error;
 pub mod io;
 pub mod kms;
 pub mod sync;
+pub mod sys;
 pub mod units;
-pub mod crypto;

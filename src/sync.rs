@@ -18,7 +18,9 @@ impl<T> Mutex<T> {
 
     /// Waits for the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().expect("BUG: a thread panicked with this lock")
+        self.0
+            .lock()
+            .expect("BUG: a thread panicked with this lock")
     }
 
     /// Takes the lock if nobody has it.
@@ -39,11 +41,15 @@ impl<T> RwLock<T> {
 
     /// Waits until there is no writer.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().expect("BUG: a thread panicked with this lock")
+        self.0
+            .read()
+            .expect("BUG: a thread panicked with this lock")
     }
 
     /// Waits until there is nobody.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().expect("BUG: a thread panicked with this lock")
+        self.0
+            .write()
+            .expect("BUG: a thread panicked with this lock")
     }
 }

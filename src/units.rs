@@ -190,7 +190,12 @@ mod tests {
     fn an_id_reads_back_and_bad_text_is_refused() {
         let id = KeyId([0x1f; 16]);
         assert_eq!(KeyId::parse(&id.to_string()), Some(id));
-        for bad in ["", "1f", "1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1", &"é".repeat(18)] {
+        for bad in [
+            "",
+            "1f",
+            "1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1",
+            &"é".repeat(18),
+        ] {
             assert_eq!(KeyId::parse(bad), None, "{bad}");
         }
         assert_eq!(KeyId::parse("+f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f"), None);
