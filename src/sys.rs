@@ -26,7 +26,7 @@ impl RawMap {
         // Volumes are read a page here and a page there: reading ahead would fetch what nobody
         // asks for.
         map.advise(Advice::Random)?;
-        // A child has no use for the plaintext's neighbours, and forking gets cheaper.
+        // A forked child has no use for it, and forking gets cheaper.
         map.advise(Advice::DontFork)?;
         Ok(Self(map))
     }

@@ -152,14 +152,13 @@ impl DiskFile for SimFile {
             let inode = state.inode(self.no);
             (Arc::clone(&inode.directory), Arc::clone(&inode.name))
         };
-        if let Some(hook) = &mut *self.machine.0.on_write.lock() {
-            hook(&WriteEvent {
-                directory: &directory,
-                name: &name,
-                offset,
-                bytes: buf,
-            });
-        }
+        let event = WriteEvent {
+            directory: &directory,
+            name: &name,
+            offset,
+            bytes: buf,
+        };
+        self.machine.after_write(&event);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod seeded;
 mod state;
 
 use std::fmt;
+use std::thread;
 
 use crate::sync::{Arc, Mutex};
 
@@ -192,8 +193,21 @@ impl SimMachine {
         }))
     }
 
+    fn after_write(&self, event: &WriteEvent<'_>) {
+        if thread::panicking() {
+            return;
+        }
+        if let Some(hook) = &mut *self.0.on_write.lock() {
+            hook(event);
+        }
+    }
+
     /// Called without the lock of the state, which the hook may want to look at.
     fn before_barrier(&self) {
+        // A hook that failed must not fail again while its test unwinds.
+        if thread::panicking() {
+            return;
+        }
         if let Some(hook) = &mut *self.0.on_barrier.lock() {
             hook(&self.kill());
         }

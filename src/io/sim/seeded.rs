@@ -35,7 +35,7 @@ pub struct SimRandom(Mutex<blake3::OutputReader>);
 impl SimRandom {
     /// The bytes of a seed, from the start.
     pub fn new(seed: u64) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("offshoot 2024 simulated randomness");
+        let mut hasher = blake3::Hasher::new_derive_key("offshoot simulated randomness");
         hasher.update(&seed.to_le_bytes());
         Self(Mutex::new(hasher.finalize_xof()))
     }
