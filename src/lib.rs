@@ -5,5 +5,8 @@ pub mod error;
 pub mod format;
 pub mod io;
 pub mod kms;
+pub mod log;
+pub mod segment;
 pub mod sync;
+pub mod sys;
 pub mod units;

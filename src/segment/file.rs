@@ -31,7 +31,13 @@ pub struct Segment {
 impl Segments {
     /// The segments of a store; opens none.
     pub fn new(disk: Arc<dyn Disk>, store_id: StoreId, geometry: Geometry) -> Self {
-        Self { disk, store_id, geometry, open: RwLock::default(), salts: RwLock::default() }
+        Self {
+            disk,
+            store_id,
+            geometry,
+            open: RwLock::default(),
+            salts: RwLock::default(),
+        }
     }
 
     /// Sizes of pages and segments.
@@ -42,8 +48,14 @@ impl Segments {
     /// The segments that have a file, ascending. The first unused id is above the last.
     pub fn list(&self) -> Result<Vec<SegmentId>> {
         let location = || Location::Directory(self.disk.describe());
-        let names = self.disk.list().map_err(|e| io_error("list", location(), e, &*self.disk))?;
-        let mut ids: Vec<_> = names.iter().filter_map(|name| segment_of_file(name)).collect();
+        let names = self
+            .disk
+            .list()
+            .map_err(|e| io_error("list", location(), e, &*self.disk))?;
+        let mut ids: Vec<_> = names
+            .iter()
+            .filter_map(|name| segment_of_file(name))
+            .collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -60,9 +72,10 @@ impl Segments {
         let made = publish::publish(&*self.disk, &name, len, &header.encode())
             .and_then(|file| Ok((file.map()?, file)));
         let (map, file) = made.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => {
-                Error::NoSpace { need: len, free: self.disk.free_len().unwrap_or(0) }
-            }
+            io::ErrorKind::StorageFull => Error::NoSpace {
+                need: len,
+                free: self.disk.free_len().unwrap_or(0),
+            },
             _ => io_error("create", Location::File(name), error, &*self.disk),
         })?;
         let segment = Arc::new(Segment { id, file, map });
@@ -85,12 +98,15 @@ impl Segments {
             io::ErrorKind::NotFound => corrupt_file(&name, Damage::Missing),
             _ => io_error("open", Location::File(name.clone()), error, &*self.disk),
         };
-        let file = self.disk.open(&name, Access::ReadWrite).or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                self.disk.open(&name, Access::Read)
-            }
-            _ => Err(error),
-        });
+        let file = self
+            .disk
+            .open(&name, Access::ReadWrite)
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    self.disk.open(&name, Access::Read)
+                }
+                _ => Err(error),
+            });
         let file = file.map_err(failed)?;
         let len = u64::from(self.geometry.segment_slots) * SLOT_LEN as u64;
         if file.len().map_err(failed)? != len {
@@ -121,13 +137,20 @@ impl Segments {
     /// The salt that a page at this place is sealed under.
     pub fn salt_of(&self, at: SlotAddr) -> Option<[u8; 12]> {
         let salts = self.salts.read();
-        let start = SlotAddr { segment: at.segment, slot: 0 };
+        let start = SlotAddr {
+            segment: at.segment,
+            slot: 0,
+        };
         salts.range(start..=at).next_back().map(|(_, salt)| *salt)
     }
 
     /// All salts, each with the place from which it is used.
     pub fn salts(&self) -> Vec<(SlotAddr, [u8; 12])> {
-        self.salts.read().iter().map(|(at, salt)| (*at, *salt)).collect()
+        self.salts
+            .read()
+            .iter()
+            .map(|(at, salt)| (*at, *salt))
+            .collect()
     }
 
     /// Turns an error of a segment's file into the library's.
@@ -178,17 +201,28 @@ fn corrupt_file(name: &str, damage: Damage) -> Error {
             found,
             known: crate::format::superblock::FORMAT_VERSION,
         },
-        _ => Error::Corrupt { location: Location::File(name.to_owned()), damage },
+        _ => Error::Corrupt {
+            location: Location::File(name.to_owned()),
+            damage,
+        },
     }
 }
 
 /// The library's error for one of the operating system: a full disk is one of its own.
 fn io_error(op: &'static str, location: Location, source: io::Error, disk: &dyn Disk) -> Error {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::NoSpace { need: 0, free: disk.free_len().unwrap_or(0) }
-        }
-        io::ErrorKind::UnexpectedEof => Error::Corrupt { location, damage: Damage::Truncated },
-        _ => Error::Io { op, location, source },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace {
+            need: 0,
+            free: disk.free_len().unwrap_or(0),
+        },
+        io::ErrorKind::UnexpectedEof => Error::Corrupt {
+            location,
+            damage: Damage::Truncated,
+        },
+        _ => Error::Io {
+            op,
+            location,
+            source,
+        },
     }
 }

@@ -42,14 +42,26 @@ impl EpochKey {
     pub fn new(key_epoch: KeyEpoch, random_id: [u8; 16], secret: Secret) -> Self {
         let page = secret.derive(Label::Page);
         let wrap = secret.derive(Label::Wrap);
-        Self { key_epoch, random_id, secret, page, wrap }
+        Self {
+            key_epoch,
+            random_id,
+            secret,
+            page,
+            wrap,
+        }
     }
 }
 
 impl SealedPage {
     /// The entry of the page at its place.
     pub fn entry(&self, key_epoch: KeyEpoch, at: SlotAddr) -> DataEntry {
-        DataEntry { at, key_epoch, crc: self.crc, nonce: self.nonce, tag: self.tag }
+        DataEntry {
+            at,
+            key_epoch,
+            crc: self.crc,
+            nonce: self.nonce,
+            tag: self.tag,
+        }
     }
 }
 
@@ -69,14 +81,24 @@ pub fn seal_pages(
     let seal = |(index, (page, bytes)): (usize, (&PageNo, &mut [u8]))| {
         let aad = page_aad(random_id, *page);
         let (nonce, tag) = sealer.seal(&range, index as u32, &aad, bytes);
-        SealedPage { page: *page, crc: crc32fast::hash(bytes), nonce, tag }
+        SealedPage {
+            page: *page,
+            crc: crc32fast::hash(bytes),
+            nonce,
+            tag,
+        }
     };
     Some(match pool {
         Some(pool) if pages.len() >= PARALLEL_PAGES_MIN => pool.install(|| {
             let bodies = body.par_chunks_exact_mut(page_len);
             pages.par_iter().zip(bodies).enumerate().map(seal).collect()
         }),
-        _ => pages.iter().zip(body.chunks_exact_mut(page_len)).enumerate().map(seal).collect(),
+        _ => pages
+            .iter()
+            .zip(body.chunks_exact_mut(page_len))
+            .enumerate()
+            .map(seal)
+            .collect(),
     })
 }
 
