@@ -172,6 +172,15 @@ fn only_the_file_that_was_synced_is_durable_and_order_is_kept_over_files() {
     assert_eq!(read(&machine.power_loss(&prefix).dir("d"), "f")[0], 1);
     g.sync().unwrap();
     assert_eq!(states(&machine), [(0, 1), (1, 1)].into());
+    f.sync().unwrap();
+    // The order is that of the writes, not of the files.
+    g.write_all_at(&[2; 512], 0).unwrap();
+    f.write_all_at(&[2; 512], 0).unwrap();
+    let after = machine.power_loss(&prefix);
+    assert_eq!(
+        (read(&after.dir("d"), "f")[0], read(&after.dir("e"), "g")[0]),
+        (1, 2)
+    );
 }
 
 #[test]
@@ -195,6 +204,11 @@ fn a_kept_write_past_the_end_makes_the_file_longer() {
         .map(|tree| tree["f"].clone())
         .collect();
     assert_eq!(states, [vec![], [vec![0; 512], vec![1; 512]].concat()]);
+    file.sync().unwrap();
+    assert_eq!(
+        read(&machine.power_loss(&Crash::NONE_KEPT).dir("d"), "f").len(),
+        1024
+    );
 }
 
 #[test]
