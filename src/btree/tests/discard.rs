@@ -209,3 +209,17 @@ fn an_iterator_ends_after_a_failed_load() {
         assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1);
     }
 }
+
+#[test]
+fn a_root_with_one_child_goes_at_every_level() {
+    let source = Memory::default();
+    let fanout = Fanout::new(3);
+    let mut tree = set_all(&source, fanout, 0..243);
+    assert_eq!(tree.root.as_ref().map(Child::level), Some(4));
+    for range in [0..100, 101..243] {
+        let range = PageNo(range.start)..PageNo(range.end);
+        tree.remove_range(&source, fanout, EPOCH, range).unwrap();
+    }
+    assert_eq!(tree.root.as_ref().map(Child::level), Some(0));
+    assert_eq!(read_all(&source, &tree), [(PageNo(100), entry(100, EPOCH))]);
+}
