@@ -58,7 +58,11 @@ pub struct Plan {
 /// Makes an empty volume with a lineage of its own.
 pub fn create_head(catalog: &Catalog, new: NewHead, len: u64, random: &dyn Random) -> Plan {
     let next = catalog.next();
-    let lineage = LineageRecord { lineage: next.lineage, parent: None, changed: false };
+    let lineage = LineageRecord {
+        lineage: next.lineage,
+        parent: None,
+        changed: false,
+    };
     let (epoch, key) = new_epoch(next.key_epoch, next.lineage, random);
     let keys = HeadKeys::new(new.key.secret);
     let record = HeadRecord {
@@ -85,7 +89,12 @@ pub fn create_head(catalog: &Catalog, new: NewHead, len: u64, random: &dyn Rando
         Record::KeyEpoch(Box::new(epoch)),
         Record::Head(Box::new(record)),
     ];
-    Plan { records, head: next.head, keys, source_key: None }
+    Plan {
+        records,
+        head: next.head,
+        keys,
+        source_key: None,
+    }
 }
 
 /// Branches a volume or snapshot off a head: O(1), both hold the same root, and each side that
@@ -101,7 +110,12 @@ pub fn branch_head(
     let mut records = Vec::new();
     let mut source_record = source.record.clone();
     let mut source_key = None;
-    let mut maker = EpochMaker { catalog, keys: source_keys, open: source.record.key_epoch, random };
+    let mut maker = EpochMaker {
+        catalog,
+        keys: source_keys,
+        open: source.record.key_epoch,
+        random,
+    };
     let above = last_sealed(catalog, source)?;
     let parent = match catalog.lineage().branch(source.record.lineage) {
         Branch::Share(parent) => parent,
@@ -152,7 +166,12 @@ pub fn branch_head(
         records.push(Record::Head(Box::new(source_record)));
     }
     records.push(Record::Head(Box::new(record)));
-    Ok(Plan { records, head: next.head, keys, source_key })
+    Ok(Plan {
+        records,
+        head: next.head,
+        keys,
+        source_key,
+    })
 }
 
 /// The key epoch that the next ones link to: the open one if something may be sealed under it,
@@ -167,7 +186,11 @@ fn last_sealed(catalog: &Catalog, source: &Head) -> Result<Option<KeyEpoch>, Dam
 }
 
 fn lineage_below(lineage: LineageEpoch, parent: LineageEpoch) -> Record {
-    Record::Lineage(LineageRecord { lineage, parent: Some(parent), changed: false })
+    Record::Lineage(LineageRecord {
+        lineage,
+        parent: Some(parent),
+        changed: false,
+    })
 }
 
 fn new_epoch(
@@ -226,7 +249,10 @@ impl EpochMaker<'_> {
     ) -> Result<KeyLink, Damage> {
         let target = self.keys.epoch(self.open, to, self.catalog)?;
         let aad = link_aad(record, self.record(to)?);
-        Ok(KeyLink { to, wrapped: crypto::wrap(&key.wrap, &target.secret, &aad, self.random) })
+        Ok(KeyLink {
+            to,
+            wrapped: crypto::wrap(&key.wrap, &target.secret, &aad, self.random),
+        })
     }
 
     /// The far ancestor of an epoch below `above`: a jump pointer (Myers, "An applicative
@@ -244,6 +270,8 @@ impl EpochMaker<'_> {
     }
 
     fn record(&self, id: KeyEpoch) -> Result<&KeyEpochRecord, Damage> {
-        self.catalog.key_epoch(id).ok_or(Damage::Inconsistent("a key epoch does not exist"))
+        self.catalog
+            .key_epoch(id)
+            .ok_or(Damage::Inconsistent("a key epoch does not exist"))
     }
 }

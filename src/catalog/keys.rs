@@ -57,7 +57,12 @@ impl HeadKeys {
         key: &EpochKey,
         random: &dyn Random,
     ) -> [u8; WRAPPED_LEN] {
-        crypto::wrap(&self.head_key, &key.secret, &head_aad(resource_id, epoch), random)
+        crypto::wrap(
+            &self.head_key,
+            &key.secret,
+            &head_aad(resource_id, epoch),
+            random,
+        )
     }
 
     /// The keys of an epoch at or above `open`, this head's open one.
@@ -78,7 +83,9 @@ impl HeadKeys {
         while key.key_epoch != target {
             let record = catalog.key_epoch(key.key_epoch).ok_or(missing)?;
             let is_on_the_way = |to: KeyEpoch| {
-                catalog.key_epoch(to).is_some_and(|far| far.depth >= depth && far.depth < record.depth)
+                catalog
+                    .key_epoch(to)
+                    .is_some_and(|far| far.depth >= depth && far.depth < record.depth)
             };
             let far = record.far.filter(|link| is_on_the_way(link.to));
             let above = record.above.filter(|link| is_on_the_way(link.to));
@@ -132,10 +139,20 @@ fn committed(record: &KeyEpochRecord, secret: Secret) -> Result<EpochKey, Damage
 }
 
 fn head_aad(resource_id: &ResourceId, epoch: &KeyEpochRecord) -> Vec<u8> {
-    [b"offshoot head v0".as_slice(), &resource_id.0, &epoch.random_id].concat()
+    [
+        b"offshoot head v0".as_slice(),
+        &resource_id.0,
+        &epoch.random_id,
+    ]
+    .concat()
 }
 
 /// Associated data of the wrapped key of `to` in the record of `from`.
 pub(super) fn link_aad(from: &KeyEpochRecord, to: &KeyEpochRecord) -> Vec<u8> {
-    [b"offshoot link v0".as_slice(), &from.random_id, &to.random_id].concat()
+    [
+        b"offshoot link v0".as_slice(),
+        &from.random_id,
+        &to.random_id,
+    ]
+    .concat()
 }

@@ -7,10 +7,9 @@ mod branch;
 mod keys;
 mod names;
 mod state;
-#[cfg(test)]
-mod tests;
 
+pub use branch::Plan;
 pub use branch::{HeadKey, NewHead, branch_head, create_head};
 pub use keys::HeadKeys;
 pub use names::{check_snapshot_name, check_volume_name};
-pub use state::{Catalog, Head};
+pub use state::{Catalog, Context, Head, discard, set_page, set_zeroes};

@@ -19,12 +19,18 @@ pub fn check_snapshot_name(name: &str) -> Result<String> {
 
 fn check(what: &'static str, name: &str, max: usize, rule: &'static str) -> Result<String> {
     let is_name = (1..=max).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && !name.ends_with('-')
         && !name.contains("--");
     match is_name {
         true => Ok(name.to_ascii_lowercase()),
-        false => Err(Error::Invalid { what, value: name.chars().take(80).collect(), rule }),
+        false => Err(Error::Invalid {
+            what,
+            value: name.chars().take(80).collect(),
+            rule,
+        }),
     }
 }

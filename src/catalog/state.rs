@@ -31,7 +31,7 @@ pub struct Catalog {
 }
 
 /// What applying a record needs beside the catalog.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Loads nodes.
     pub nodes: &'a dyn NodeSource,
@@ -41,9 +41,20 @@ pub struct Context<'a> {
     pub at: SlotAddr,
 }
 
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Context<'_> {
     fn inconsistent(&self, what: &'static str) -> Error {
-        Error::Corrupt { location: Location::Slot(self.at), damage: Damage::Inconsistent(what) }
+        Error::Corrupt {
+            location: Location::Slot(self.at),
+            damage: Damage::Inconsistent(what),
+        }
     }
 }
 
@@ -66,7 +77,9 @@ impl Catalog {
 
     /// A head that is not deleted.
     pub fn head(&self, id: HeadId) -> Option<&Head> {
-        self.heads.get(&id).filter(|head| head.record.state != HeadState::Deleted)
+        self.heads
+            .get(&id)
+            .filter(|head| head.record.state != HeadState::Deleted)
     }
 
     /// All heads, tombstones included, in the order of their numbers.
@@ -76,7 +89,9 @@ impl Catalog {
 
     /// The head of that name, in the form that the checks of names return.
     pub fn find(&self, kind: HeadKind, name: &str) -> Option<&Head> {
-        self.names.get(&(kind, name.to_owned())).and_then(|&id| self.head(id))
+        self.names
+            .get(&(kind, name.to_owned()))
+            .and_then(|&id| self.head(id))
     }
 
     /// A key epoch.
@@ -100,7 +115,11 @@ impl Catalog {
 
     /// Gives a head the written form of the page table it has, if it still has that one.
     pub fn install_written(&mut self, id: HeadId, before: &Tree, written: Tree) {
-        if let Some(head) = self.heads.get_mut(&id).filter(|head| head.tree.same_as(before)) {
+        if let Some(head) = self
+            .heads
+            .get_mut(&id)
+            .filter(|head| head.tree.same_as(before))
+        {
             head.tree = written;
         }
     }
@@ -170,10 +189,14 @@ impl Catalog {
             }
         }
         if record.state != HeadState::Deleted {
-            self.names.insert((record.kind, record.name.clone()), record.head);
+            self.names
+                .insert((record.kind, record.name.clone()), record.head);
         }
         self.next.head = self.next.head.max(HeadId(record.head.0 + 1));
-        let record = HeadRecord { root: RootSource::Keep, ..record.clone() };
+        let record = HeadRecord {
+            root: RootSource::Keep,
+            ..record.clone()
+        };
         self.heads.insert(record.head, Head { record, tree });
         Ok(())
     }
@@ -181,7 +204,10 @@ impl Catalog {
     /// The whole catalog as records, but for the roots, which are those of [`Catalog::heads`].
     pub fn table_records(&self) -> Vec<Record> {
         let lineage = self.lineage.records().map(Record::Lineage);
-        let keys = self.key_epochs.values().map(|key| Record::KeyEpoch(Box::new(key.clone())));
+        let keys = self
+            .key_epochs
+            .values()
+            .map(|key| Record::KeyEpoch(Box::new(key.clone())));
         lineage.chain(keys).collect()
     }
 }
@@ -189,19 +215,38 @@ impl Catalog {
 /// Maps a page; gives what was mapped there before.
 pub fn set_page(tree: &mut Tree, delta: &PageDelta, context: Context<'_>) -> Result<Option<Entry>> {
     let entry = Entry::Data(delta.entry);
-    tree.set(context.nodes, context.fanout, delta.entry.key_epoch, delta.page, entry)
+    tree.set(
+        context.nodes,
+        context.fanout,
+        delta.entry.key_epoch,
+        delta.page,
+        entry,
+    )
 }
 
 /// Makes pages explicit zeroes.
 pub fn set_zeroes(tree: &mut Tree, range: &PageRange, context: Context<'_>) -> Result<()> {
-    let entry = Entry::Zero { key_epoch: range.key_epoch };
+    let entry = Entry::Zero {
+        key_epoch: range.key_epoch,
+    };
     for page in range.pages().start.0..range.pages().end.0 {
-        tree.set(context.nodes, context.fanout, range.key_epoch, PageNo(page), entry)?;
+        tree.set(
+            context.nodes,
+            context.fanout,
+            range.key_epoch,
+            PageNo(page),
+            entry,
+        )?;
     }
     Ok(())
 }
 
 /// Unmaps pages; says whether any was mapped.
 pub fn discard(tree: &mut Tree, range: &PageRange, context: Context<'_>) -> Result<bool> {
-    tree.remove_range(context.nodes, context.fanout, range.key_epoch, range.pages())
+    tree.remove_range(
+        context.nodes,
+        context.fanout,
+        range.key_epoch,
+        range.pages(),
+    )
 }

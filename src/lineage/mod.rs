@@ -36,7 +36,10 @@ pub enum Branch {
 impl LineageTree {
     /// Adds an epoch, or changes one.
     pub fn insert(&mut self, record: &LineageRecord) {
-        let epoch = Epoch { parent: record.parent, changed: record.changed };
+        let epoch = Epoch {
+            parent: record.parent,
+            changed: record.changed,
+        };
         self.epochs.insert(record.lineage, epoch);
     }
 
@@ -60,7 +63,10 @@ impl LineageTree {
     /// How to branch off a head with this open epoch.
     pub fn branch(&self, open: LineageEpoch) -> Branch {
         match self.epochs.get(&open) {
-            Some(Epoch { parent: Some(parent), changed: false }) => Branch::Share(*parent),
+            Some(Epoch {
+                parent: Some(parent),
+                changed: false,
+            }) => Branch::Share(*parent),
             _ => Branch::Split,
         }
     }

@@ -40,6 +40,11 @@ impl Segments {
         }
     }
 
+    /// The store's id.
+    pub fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
     /// Sizes of pages and segments.
     pub fn geometry(&self) -> Geometry {
         self.geometry
