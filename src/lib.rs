@@ -2,6 +2,7 @@
 
 pub mod crypto;
 pub mod error;
+pub mod file_kms;
 pub mod io;
 pub mod kms;
 pub mod sync;
