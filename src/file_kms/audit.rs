@@ -48,9 +48,13 @@ fn check_first_line(found: &[u8], expected: &str) -> Result<(), Damage> {
         return Ok(());
     }
     let start = r#"{"file":"offshoot kms audit","version":"#;
-    let rest = found.strip_prefix(start.as_bytes()).ok_or(Damage::BadMagic)?;
+    let rest = found
+        .strip_prefix(start.as_bytes())
+        .ok_or(Damage::BadMagic)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let version = std::str::from_utf8(&rest[..digits]).ok().and_then(|text| text.parse().ok());
+    let version = std::str::from_utf8(&rest[..digits])
+        .ok()
+        .and_then(|text| text.parse().ok());
     match version {
         Some(VERSION) => Err(Damage::BadChecksum),
         Some(newer) => Err(Damage::BadVersion(newer)),
@@ -60,7 +64,9 @@ fn check_first_line(found: &[u8], expected: &str) -> Result<(), Damage> {
 
 /// Appends a line; the system writes it when it likes.
 pub(super) fn append(files: &Files, now_ms: u64, event: Event<'_>) -> Result<()> {
-    write(files, now_ms, event, |file, line, offset| file.write_all_at(line, offset))
+    write(files, now_ms, event, |file, line, offset| {
+        file.write_all_at(line, offset)
+    })
 }
 
 /// Appends a line, durably.
@@ -78,11 +84,19 @@ fn write(
     let file = files.open(NAME, Access::ReadWrite)?;
     let len = file.len().map_err(read_error)?;
     let mut last = [0];
-    let at = len.checked_sub(1).ok_or_else(|| files.damage(NAME, Damage::Truncated))?;
+    let at = len
+        .checked_sub(1)
+        .ok_or_else(|| files.damage(NAME, Damage::Truncated))?;
     file.read_exact_at(&mut last, at).map_err(read_error)?;
     // A line that a crash cut off stays alone on its line.
-    let mut text = if last == *b"\n" { String::new() } else { "\n".to_owned() };
-    event.write(now_ms, &mut text).expect("BUG: a string refuses text");
+    let mut text = if last == *b"\n" {
+        String::new()
+    } else {
+        "\n".to_owned()
+    };
+    event
+        .write(now_ms, &mut text)
+        .expect("BUG: a string refuses text");
     write(&*file, text.as_bytes(), len)
         .map_err(|source| files.write_error(NAME, text.len() as u64, source))
 }

@@ -30,6 +30,16 @@ impl Files {
         Location::Directory(self.0.describe())
     }
 
+    /// The names of all files.
+    pub(super) fn list(&self) -> Result<Vec<String>> {
+        let list = |source| Error::Io {
+            op: "list",
+            location: self.directory(),
+            source,
+        };
+        self.0.list().map_err(list)
+    }
+
     /// Whether there is a file of that name.
     pub(super) fn exists(&self, name: &str) -> Result<bool> {
         match self.0.open(name, Access::Read) {
@@ -41,17 +51,22 @@ impl Files {
 
     /// Opens a file that must be there.
     pub(super) fn open(&self, name: &str, access: Access) -> Result<Arc<dyn DiskFile>> {
-        self.0.open(name, access).map_err(|source| self.error("open", name, source))
+        self.0
+            .open(name, access)
+            .map_err(|source| self.error("open", name, source))
     }
 
     /// All bytes of a file; they are wiped when dropped.
     pub(super) fn read(&self, name: &str, len_max: u64) -> Result<Zeroizing<Vec<u8>>> {
         let file = self.open(name, Access::Read)?;
-        let len = file.len().map_err(|source| self.error("read", name, source))?;
+        let len = file
+            .len()
+            .map_err(|source| self.error("read", name, source))?;
         let fits = usize::try_from(len).ok().filter(|_| len <= len_max);
         let len = fits.ok_or_else(|| self.damage(name, Damage::OutOfRange("file length")))?;
         let mut bytes = Zeroizing::new(vec![0; len]);
-        file.read_exact_at(&mut bytes, 0).map_err(|source| self.error("read", name, source))?;
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|source| self.error("read", name, source))?;
         Ok(bytes)
     }
 
@@ -59,7 +74,9 @@ impl Files {
     pub(super) fn publish(&self, name: &str, contents: &[u8]) -> Result<()> {
         let len = contents.len() as u64;
         let result = publish::publish(&*self.0, name, len, contents);
-        result.map(drop).map_err(|source| self.write_error(name, len, source))
+        result
+            .map(drop)
+            .map_err(|source| self.write_error(name, len, source))
     }
 
     /// Takes the lock, waiting a little for another process: exclusive for all that writes.
@@ -74,7 +91,10 @@ impl Files {
                 Err(source) => return Err(self.error("lock", "lock", source)),
             }
         }
-        Err(Error::Locked { location: self.directory(), pid: self.0.lock_owner("lock") })
+        Err(Error::Locked {
+            location: self.directory(),
+            pid: self.0.lock_owner("lock"),
+        })
     }
 
     /// What an error of the operating system about a file means.
@@ -82,14 +102,21 @@ impl Files {
         match source.kind() {
             ErrorKind::NotFound => self.damage(name, Damage::Missing),
             ErrorKind::UnexpectedEof => self.damage(name, Damage::Truncated),
-            _ => Error::Io { op, location: self.location(name), source },
+            _ => Error::Io {
+                op,
+                location: self.location(name),
+                source,
+            },
         }
     }
 
     /// What an error of writing `len` bytes means.
     pub(super) fn write_error(&self, name: &str, len: u64, source: io::Error) -> Error {
         if source.kind() == ErrorKind::StorageFull {
-            return Error::NoSpace { need: len, free: self.0.free_len().unwrap_or(0) };
+            return Error::NoSpace {
+                need: len,
+                free: self.0.free_len().unwrap_or(0),
+            };
         }
         self.error("write", name, source)
     }
@@ -98,9 +125,11 @@ impl Files {
     pub(super) fn damage(&self, name: &str, damage: Damage) -> Error {
         let location = self.location(name);
         match damage {
-            Damage::BadVersion(found) => {
-                Error::UnsupportedVersion { location, found, known: VERSION }
-            }
+            Damage::BadVersion(found) => Error::UnsupportedVersion {
+                location,
+                found,
+                known: VERSION,
+            },
             damage => Error::Corrupt { location, damage },
         }
     }

@@ -1,9 +1,6 @@
-//! The file `heads`: slots of one sector each, found by head key id.
+//! The file `heads`: slots of one sector each.
 //!
-//! Invariant: a slot is written only by who holds the lock, and reused only if it is all zeroes.
-//! A damaged slot is left alone, and hinders only those who look for a key that is not found.
-
-use std::collections::BTreeMap;
+//! Invariant: a slot is written only by who holds the lock.
 
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -15,7 +12,6 @@ use crate::file_kms::records::{
 };
 use crate::io::{Access, DiskFile, publish};
 use crate::sync::Arc;
-use crate::units::HeadKeyId;
 
 const NAME: &str = "heads";
 const MAGIC: [u8; 8] = *b"offshead";
@@ -41,15 +37,6 @@ pub(super) struct Heads<'a> {
     files: &'a Files,
     file: Arc<dyn DiskFile>,
     header: HeadsHeader,
-}
-
-/// Where head keys and free slots are, as far as this process knows.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    known: u32,
-    slots: BTreeMap<HeadKeyId, u32>,
-    free: Vec<u32>,
-    damage: Option<Damage>,
 }
 
 /// The bytes of a new file.
@@ -81,17 +68,24 @@ impl<'a> Heads<'a> {
     pub(super) fn open(files: &'a Files, kms: [u8; 16], access: Access) -> Result<Self> {
         let file = files.open(NAME, access)?;
         let mut bytes = [0; SLOT_LEN];
-        file.read_exact_at(&mut bytes, 0).map_err(|source| files.error("read", NAME, source))?;
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|source| files.error("read", NAME, source))?;
         let header = decode_header(&bytes, kms).map_err(|damage| files.damage(NAME, damage))?;
-        let len = file.len().map_err(|source| files.error("read", NAME, source))?;
+        let len = file
+            .len()
+            .map_err(|source| files.error("read", NAME, source))?;
         if len < offset(header.slots.get()) {
             return Err(files.damage(NAME, Damage::Truncated));
         }
-        Ok(Self { files, file, header })
+        Ok(Self {
+            files,
+            file,
+            header,
+        })
     }
 
     /// Reads a slot.
-    fn read(&self, slot: u32) -> Result<Slot> {
+    pub(super) fn read(&self, slot: u32) -> Result<Slot> {
         let mut bytes = [0; SLOT_LEN];
         self.fill(&mut bytes, slot)?;
         Ok(decode(&bytes))
@@ -119,7 +113,11 @@ impl<'a> Heads<'a> {
         for (_, record) in records.iter_mut() {
             put_crc(record.as_mut_bytes());
         }
-        self.write(records.iter().map(|(slot, record)| (*slot, record.as_bytes())))
+        self.write(
+            records
+                .iter()
+                .map(|(slot, record)| (*slot, record.as_bytes())),
+        )
     }
 
     /// Overwrites slots with zeroes, durably.
@@ -138,11 +136,14 @@ impl<'a> Heads<'a> {
     }
 
     /// Adds free slots. Durable before the header counts them; [`Heads::write`] writes that.
-    fn grow(&mut self) -> Result<()> {
+    pub(super) fn grow(&mut self) -> Result<()> {
         let slots = self.header.slots.get();
         let more = (slots / 4).max(SLOTS_MIN).min(SLOTS_MAX - slots);
         if more == 0 {
-            return Err(Error::LimitExceeded { limit: "head keys", max: SLOTS_MAX.into() });
+            return Err(Error::LimitExceeded {
+                limit: "head keys",
+                max: SLOTS_MAX.into(),
+            });
         }
         let zeroes = vec![0; more as usize * SLOT_LEN];
         publish::write_durable(&*self.file, &zeroes, offset(slots))
@@ -154,6 +155,11 @@ impl<'a> Heads<'a> {
     fn fill(&self, bytes: &mut [u8], slot: u32) -> Result<()> {
         let result = self.file.read_exact_at(bytes, offset(slot));
         result.map_err(|source| self.files.error("read", NAME, source))
+    }
+
+    /// How many slots there are.
+    pub(super) fn slot_count(&self) -> u32 {
+        self.header.slots.get()
     }
 
     /// Damage found in this file.
@@ -193,79 +199,5 @@ fn decode_record(bytes: &[u8]) -> Result<HeadRecord, Damage> {
         (HEAD_POOLED | HEAD_CLAIMED, 1..) => Ok(record),
         (HEAD_POOLED | HEAD_CLAIMED, 0) => Err(Damage::OutOfRange("key version")),
         _ => Err(Damage::OutOfRange("head key state")),
-    }
-}
-
-impl Index {
-    /// Reads everything anew.
-    pub(super) fn rescan(&mut self, heads: &Heads<'_>) -> Result<()> {
-        *self = Self::default();
-        self.scan_on(heads)
-    }
-
-    /// Where a head key is. If a damaged slot may be the one, that is an error.
-    pub(super) fn find(
-        &mut self,
-        heads: &Heads<'_>,
-        id: &HeadKeyId,
-    ) -> Result<Option<(u32, HeadRecord)>> {
-        for rescanned in [false, true] {
-            if let Some(&slot) = self.slots.get(id)
-                && let Slot::Used(record) = heads.read(slot)?
-                && record.id == id.0
-            {
-                return Ok(Some((slot, *record)));
-            }
-            if !rescanned {
-                self.rescan(heads)?;
-            }
-        }
-        match self.damage {
-            Some(damage) => Err(heads.damage(damage)),
-            None => Ok(None),
-        }
-    }
-
-    /// Free slots to write head keys to; the file grows if it has not enough.
-    pub(super) fn allocate(&mut self, heads: &mut Heads<'_>, count: usize) -> Result<Vec<u32>> {
-        // Another process may have grown the file.
-        self.scan_on(heads)?;
-        let mut slots = Vec::with_capacity(count);
-        while slots.len() < count {
-            match self.free.pop() {
-                // It may also have taken the slot.
-                Some(slot) if matches!(heads.read(slot)?, Slot::Free) => slots.push(slot),
-                Some(_) => {}
-                None => {
-                    heads.grow()?;
-                    self.scan_on(heads)?;
-                }
-            }
-        }
-        Ok(slots)
-    }
-
-    /// Notes where a new head key is.
-    pub(super) fn add(&mut self, id: HeadKeyId, slot: u32) {
-        self.slots.insert(id, slot);
-    }
-
-    fn scan_on(&mut self, heads: &Heads<'_>) -> Result<()> {
-        let mut free = Vec::new();
-        heads.scan(self.known, |slot, content| match content {
-            Slot::Free => free.push(slot),
-            Slot::Damaged(damage) => self.damage = Some(damage),
-            Slot::Used(record) => {
-                if self.slots.insert(HeadKeyId(record.id), slot).is_some() {
-                    self.damage = Some(Damage::Inconsistent("a head key is there twice"));
-                }
-            }
-        })?;
-        // Low slots are taken first: they are at the end.
-        free.reverse();
-        free.append(&mut self.free);
-        self.free = free;
-        self.known = heads.header.slots.get();
-        Ok(())
     }
 }

@@ -54,14 +54,23 @@ pub(super) type Aliases = BTreeMap<String, KeyId>;
 impl KeyRing {
     /// The key of that id, or the error that it is missing.
     pub(super) fn key(&self, id: &KeyId) -> Result<&Key> {
-        let missing =
-            || Error::KeyUnavailable { key: id.to_string(), state: KeyState::Missing };
-        self.keys.iter().find(|key| key.id == *id).ok_or_else(missing)
+        let missing = || Error::KeyUnavailable {
+            key: id.to_string(),
+            state: KeyState::Missing,
+        };
+        self.keys
+            .iter()
+            .find(|key| key.id == *id)
+            .ok_or_else(missing)
     }
 
     /// The bytes of `keys`.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let count = self.keys.iter().map(|key| key.versions.len()).sum::<usize>();
+        let count = self
+            .keys
+            .iter()
+            .map(|key| key.versions.len())
+            .sum::<usize>();
         let len = size_of::<KeysHeader>() + count * size_of::<KeyRecord>();
         // As long as it will be from the start: growing would leave keys behind in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(len));
@@ -93,8 +102,7 @@ impl KeyRing {
     /// Reads the bytes of `keys`.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Damage> {
         let prefix = Prefix::check(bytes, KEYS_MAGIC)?;
-        let (header, rest) =
-            KeysHeader::ref_from_prefix(bytes).map_err(|_| Damage::Truncated)?;
+        let (header, rest) = KeysHeader::ref_from_prefix(bytes).map_err(|_| Damage::Truncated)?;
         check_zero(&[&header.zero[..], &header.zero_end].concat())?;
         let region = text(&header.region, header.region_len)?;
         if !is_region(region) {
@@ -128,15 +136,27 @@ impl KeyRing {
         let id = KeyId(record.id);
         let account = text(&record.account, 12)?.to_owned();
         if ids.insert(id) {
-            self.keys.push(Key { id, account, versions: Vec::new() });
+            self.keys.push(Key {
+                id,
+                account,
+                versions: Vec::new(),
+            });
         }
-        let key = self.keys.last_mut().ok_or(Damage::OutOfRange("key version"))?;
+        let key = self
+            .keys
+            .last_mut()
+            .ok_or(Damage::OutOfRange("key version"))?;
         let version = number(key.versions.len()).checked_add(1);
         if key.id != id || version != Some(record.version.get()) {
-            return Err(Damage::Inconsistent("the versions of a key are out of order"));
+            return Err(Damage::Inconsistent(
+                "the versions of a key are out of order",
+            ));
         }
         let material = Secret::from_bytes(record.material);
-        key.versions.push(KeyVersion { created_at_ms: record.created_at_ms.get(), material });
+        key.versions.push(KeyVersion {
+            created_at_ms: record.created_at_ms.get(),
+            material,
+        });
         Ok(())
     }
 }
@@ -185,7 +205,10 @@ pub(super) fn decode_aliases(bytes: &[u8], kms: [u8; 16]) -> Result<Aliases, Dam
         if !is_alias(name) {
             return Err(Damage::OutOfRange("alias"));
         }
-        if aliases.last_key_value().is_some_and(|(last, _)| last.as_str() >= name) {
+        if aliases
+            .last_key_value()
+            .is_some_and(|(last, _)| last.as_str() >= name)
+        {
             return Err(Damage::Inconsistent("the aliases are out of order"));
         }
         aliases.insert(name.to_owned(), KeyId(record.key));

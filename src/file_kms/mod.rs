@@ -10,11 +10,14 @@
 mod audit;
 mod files;
 mod heads;
+mod index;
+mod inner;
 mod keys;
 mod pool;
 mod records;
 mod reference;
 mod service;
+mod setup;
 #[cfg(test)]
 mod tests;
 
@@ -22,20 +25,15 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use zeroize::Zeroizing;
-
-use crate::crypto::{Secret, hash};
-use crate::error::{Damage, Error, Kind, Result};
+use crate::crypto::Secret;
+use crate::error::{Error, Kind, Result};
 use crate::file_kms::audit::Event;
-use crate::file_kms::files::Files;
-use crate::file_kms::heads::Heads;
+use crate::file_kms::inner::Inner;
 use crate::file_kms::keys::{Aliases, Key, KeyRing, KeyVersion, RECORDS_MAX};
-use crate::file_kms::pool::Pools;
 use crate::file_kms::reference::{ACCOUNT, Target};
-use crate::io::{
-    Access, Clock, Disk, Lock, LockGuard, Random, RealDisk, SystemClock, SystemRandom,
-};
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::io::real::{RealDisk, SystemClock, SystemRandom};
+use crate::io::{Clock, Disk, Lock, Random};
+use crate::sync::Arc;
 use crate::units::{KeyId, KeyState, Location};
 
 /// A key service in a directory. Clones share one.
@@ -62,22 +60,6 @@ pub struct KeyInfo {
     pub created_at_ms: u64,
 }
 
-struct Inner {
-    files: Files,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    region: String,
-    kms: [u8; 16],
-    /// Also keeps this process from waiting for its own file lock.
-    pools: Mutex<Pools>,
-}
-
-/// The right to use the files.
-struct Locked<'a> {
-    _file: Box<dyn LockGuard>,
-    pools: MutexGuard<'a, Pools>,
-}
-
 impl FileKms {
     /// Makes a key service in a directory, which is made too. It has no keys yet.
     pub fn create(path: &Path, region: &str) -> Result<Self> {
@@ -88,19 +70,33 @@ impl FileKms {
             source,
         };
         let disk = RealDisk::create(path).map_err(io_error)?;
-        Self::create_on(Arc::new(disk), region, Arc::new(SystemClock), Arc::new(SystemRandom))
+        Self::create_on(
+            Arc::new(disk),
+            region,
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+        )
     }
 
     /// Opens the key service in a directory.
     pub fn open(path: &Path) -> Result<Self> {
         let location = || Location::Directory(path.display().to_string());
         let disk = RealDisk::open(path).map_err(|source| match source.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                Error::NotAStore { kind: Kind::Kms, location: location() }
-            }
-            _ => Error::Io { op: "open", location: location(), source },
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Error::NotAStore {
+                kind: Kind::Kms,
+                location: location(),
+            },
+            _ => Error::Io {
+                op: "open",
+                location: location(),
+                source,
+            },
         })?;
-        Self::open_on(Arc::new(disk), Arc::new(SystemClock), Arc::new(SystemRandom))
+        Self::open_on(
+            Arc::new(disk),
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+        )
     }
 
     /// Makes a key service on any disk.
@@ -110,22 +106,8 @@ impl FileKms {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self> {
-        reference::check_region(region)?;
-        let files = Files(disk);
-        {
-            let _lock = files.lock(Lock::Exclusive)?;
-            ensure_nothing_is_lost(&files)?;
-            let mut kms = [0; 16];
-            random.fill(&mut kms);
-            files.publish("audit", audit::first_line(kms).as_bytes())?;
-            files.publish("aliases", &keys::encode_aliases(&Aliases::new(), kms))?;
-            files.publish("heads", &heads::encode_empty(kms))?;
-            let created_at_ms = clock.now_ms();
-            let ring = KeyRing { kms, region: region.to_owned(), created_at_ms, keys: Vec::new() };
-            // Last, since this is the file by which a KMS is known.
-            files.publish("keys", &ring.encode())?;
-        }
-        Self::open_on(files.0, clock, random)
+        let disk = setup::create(disk, region, &*clock, &*random)?;
+        Self::open_on(disk, clock, random)
     }
 
     /// Opens the key service on any disk. Head keys that an earlier process pooled are not
@@ -135,22 +117,7 @@ impl FileKms {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self> {
-        let files = Files(disk);
-        let lock = files.lock(Lock::Shared)?;
-        if !files.exists("keys")? {
-            return Err(match files.exists("heads")? {
-                true => files.damage("keys", Damage::Missing),
-                false => Error::NotAStore { kind: Kind::Kms, location: files.directory() },
-            });
-        }
-        let (ring, _) = read_keys(&files)?;
-        read_aliases(&files, ring.kms)?;
-        audit::check(&files, ring.kms)?;
-        let mut pools = Pools::default();
-        pools.index.rescan(&Heads::open(&files, ring.kms, Access::Read)?)?;
-        drop(lock);
-        let (region, kms, pools) = (ring.region, ring.kms, Mutex::new(pools));
-        Ok(Self(Arc::new(Inner { files, clock, random, region, kms, pools })))
+        Ok(Self(Arc::new(setup::open(disk, clock, random)?)))
     }
 
     /// Makes a key, and an alias for it (`NAME` or `alias/NAME`) if one is given.
@@ -160,18 +127,43 @@ impl FileKms {
         let mut aliases = self.0.aliases()?;
         let (mut ring, _) = self.0.ring()?;
         if let Some(name) = alias.filter(|&name| aliases.contains_key(name)) {
-            return Err(Error::AlreadyExists { kind: Kind::Key, name: format!("alias/{name}") });
+            return Err(Error::AlreadyExists {
+                kind: Kind::Key,
+                name: format!("alias/{name}"),
+            });
         }
-        if ring.keys.iter().map(|key| key.versions.len()).sum::<usize>() >= RECORDS_MAX {
-            return Err(Error::LimitExceeded { limit: "KMS keys", max: RECORDS_MAX as u64 });
+        if ring
+            .keys
+            .iter()
+            .map(|key| key.versions.len())
+            .sum::<usize>()
+            >= RECORDS_MAX
+        {
+            return Err(Error::LimitExceeded {
+                limit: "KMS keys",
+                max: RECORDS_MAX as u64,
+            });
         }
         let id = new_key_id(&*self.0.random);
         let (action, key) = ("create-key", Some(&id));
-        let event = Event { action, key, purpose: alias.unwrap_or(""), store: None, resource: None };
+        let event = Event {
+            action,
+            key,
+            purpose: alias.unwrap_or(""),
+            store: None,
+            resource: None,
+        };
         audit::append_durable(&self.0.files, self.0.clock.now_ms(), event)?;
         let material = Secret::random(&*self.0.random);
-        let version = KeyVersion { created_at_ms: self.0.clock.now_ms(), material };
-        ring.keys.push(Key { id, account: ACCOUNT.to_owned(), versions: vec![version] });
+        let version = KeyVersion {
+            created_at_ms: self.0.clock.now_ms(),
+            material,
+        };
+        ring.keys.push(Key {
+            id,
+            account: ACCOUNT.to_owned(),
+            versions: vec![version],
+        });
         // The key before its alias: an alias never stands for a key that is not there yet.
         self.0.publish_keys(&mut locked.pools, &ring.encode())?;
         if let Some(name) = alias {
@@ -186,7 +178,11 @@ impl FileKms {
     pub fn keys(&self) -> Result<Vec<KeyInfo>> {
         let _locked = self.0.lock(Lock::Shared)?;
         let (aliases, (ring, _)) = (self.0.aliases()?, self.0.ring()?);
-        Ok(ring.keys.iter().map(|key| info(&ring, key, &aliases)).collect())
+        Ok(ring
+            .keys
+            .iter()
+            .map(|key| info(&ring, key, &aliases))
+            .collect())
     }
 
     /// The key that an id, an ARN, `alias/NAME` or the ARN of an alias names.
@@ -194,9 +190,16 @@ impl FileKms {
         let target = reference::parse(reference, &self.0.region)?;
         let _locked = self.0.lock(Lock::Shared)?;
         let (aliases, (ring, _)) = (self.0.aliases()?, self.0.ring()?);
-        let not_found = || Error::NotFound { kind: Kind::Key, name: reference.to_owned() };
+        let not_found = || Error::NotFound {
+            kind: Kind::Key,
+            name: reference.to_owned(),
+        };
         let key = match target {
-            Target::Key(id) => ring.keys.iter().find(|key| key.id == id).ok_or_else(not_found)?,
+            Target::Key(id) => ring
+                .keys
+                .iter()
+                .find(|key| key.id == id)
+                .ok_or_else(not_found)?,
             Target::Alias(name) => ring.key(aliases.get(name).ok_or_else(not_found)?)?,
         };
         Ok(info(&ring, key, &aliases))
@@ -218,68 +221,6 @@ impl fmt::Debug for FileKms {
     }
 }
 
-impl Inner {
-    fn lock(&self, lock: Lock) -> Result<Locked<'_>> {
-        let pools = self.pools.lock();
-        Ok(Locked { _file: self.files.lock(lock)?, pools })
-    }
-
-    fn heads(&self, access: Access) -> Result<Heads<'_>> {
-        Heads::open(&self.files, self.kms, access)
-    }
-
-    /// The keys as they are now, and the bytes they were read from.
-    fn ring(&self) -> Result<(KeyRing, Zeroizing<Vec<u8>>)> {
-        let (ring, bytes) = read_keys(&self.files)?;
-        if ring.kms != self.kms || ring.region != self.region {
-            return Err(self.files.damage("keys", Damage::WrongIdentity));
-        }
-        Ok((ring, bytes))
-    }
-
-    fn aliases(&self) -> Result<Aliases> {
-        read_aliases(&self.files, self.kms)
-    }
-
-    fn publish_keys(&self, pools: &mut Pools, bytes: &[u8]) -> Result<()> {
-        self.files.publish("keys", bytes)?;
-        pools.durable_keys = Some(hash(bytes));
-        Ok(())
-    }
-
-    /// Makes sure that keys which were read are durable before anything is wrapped under them:
-    /// whoever wrote them may have died before they were.
-    fn ensure_keys_are_durable(&self, pools: &mut Pools, bytes: &[u8]) -> Result<()> {
-        match pools.durable_keys == Some(hash(bytes)) {
-            true => Ok(()),
-            false => self.publish_keys(pools, bytes),
-        }
-    }
-}
-
-/// Refuses to make a KMS over another one. What a creation left that was cut off is no KMS yet:
-/// it has no file `keys`, and no head keys.
-fn ensure_nothing_is_lost(files: &Files) -> Result<()> {
-    let unused = |bytes: Zeroizing<Vec<u8>>| heads::is_empty(&bytes);
-    let lost = files.exists("keys")?
-        || (files.exists("heads")? && !files.read("heads", heads::EMPTY_LEN).is_ok_and(unused));
-    if lost {
-        return Err(Error::AlreadyExists { kind: Kind::Kms, name: files.0.describe() });
-    }
-    Ok(())
-}
-
-fn read_keys(files: &Files) -> Result<(KeyRing, Zeroizing<Vec<u8>>)> {
-    let bytes = files.read("keys", keys::LEN_MAX)?;
-    let ring = KeyRing::decode(&bytes).map_err(|damage| files.damage("keys", damage))?;
-    Ok((ring, bytes))
-}
-
-fn read_aliases(files: &Files, kms: [u8; 16]) -> Result<Aliases> {
-    let bytes = files.read("aliases", keys::LEN_MAX)?;
-    keys::decode_aliases(&bytes, kms).map_err(|damage| files.damage("aliases", damage))
-}
-
 fn info(ring: &KeyRing, key: &Key, aliases: &Aliases) -> KeyInfo {
     let of_key = aliases.iter().filter(|(_, id)| **id == key.id);
     KeyInfo {
@@ -289,7 +230,10 @@ fn info(ring: &KeyRing, key: &Key, aliases: &Aliases) -> KeyInfo {
         state: KeyState::Enabled,
         region: ring.region.clone(),
         version: u32::try_from(key.versions.len()).expect("BUG: more versions than records"),
-        created_at_ms: key.versions.first().map_or(0, |version| version.created_at_ms),
+        created_at_ms: key
+            .versions
+            .first()
+            .map_or(0, |version| version.created_at_ms),
     }
 }
 

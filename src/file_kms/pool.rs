@@ -8,10 +8,11 @@ use zerocopy::little_endian::U32;
 use crate::crypto::{Secret, unwrap, wrap};
 use crate::error::{Damage, Error, Kind, Result};
 use crate::file_kms::audit::{self, Event};
-use crate::file_kms::heads::{Heads, Index, Slot};
+use crate::file_kms::heads::{Heads, Slot};
+use crate::file_kms::index::Index;
+use crate::file_kms::inner::{Inner, Locked};
 use crate::file_kms::keys::{Key, KeyRing};
 use crate::file_kms::records::{HEAD_CLAIMED, HEAD_POOLED, HeadRecord};
-use crate::file_kms::{Inner, Locked};
 use crate::io::{Access, Lock};
 use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
 
@@ -52,7 +53,11 @@ impl Inner {
         ring.key(key)?;
         self.audit("assign-head-key", key, store, resource)?;
         // Gone from the pool even if what follows fails: never handed out twice.
-        let ready = locked.pools.ready.get_mut(&(*key, store)).and_then(Vec::pop);
+        let ready = locked
+            .pools
+            .ready
+            .get_mut(&(*key, store))
+            .and_then(Vec::pop);
         let id = ready.expect("BUG: an empty pool after it was filled");
         let secret = self.open_head(&mut locked, &ring, &id, store)?.1;
         Ok((id, secret))
@@ -162,7 +167,10 @@ impl Inner {
             let found = locked.pools.index.find(&heads, id)?;
             let (slot, mut record) = found
                 .filter(|(_, record)| record.store == store.0)
-                .ok_or_else(|| Error::NotFound { kind: Kind::Key, name: id.to_string() })?;
+                .ok_or_else(|| Error::NotFound {
+                    kind: Kind::Key,
+                    name: id.to_string(),
+                })?;
             record.state = HEAD_CLAIMED;
             records.push((slot, record));
         }
@@ -182,7 +190,13 @@ impl Inner {
             return Ok(());
         }
         let (action, purpose) = ("destroy-unclaimed", "head-key");
-        let event = Event { action, key: None, purpose, store: Some(store), resource: None };
+        let event = Event {
+            action,
+            key: None,
+            purpose,
+            store: Some(store),
+            resource: None,
+        };
         audit::append_durable(&self.files, self.clock.now_ms(), event)?;
         heads.destroy(&slots)?;
         pools.index.rescan(&heads)
@@ -190,7 +204,13 @@ impl Inner {
 
     fn audit(&self, action: &str, key: &KeyId, store: StoreId, of: ResourceId) -> Result<()> {
         let (store, resource) = (Some(store), Some(of));
-        let event = Event { action, key: Some(key), purpose: "head-key", store, resource };
+        let event = Event {
+            action,
+            key: Some(key),
+            purpose: "head-key",
+            store,
+            resource,
+        };
         audit::append(&self.files, self.clock.now_ms(), event)
     }
 }

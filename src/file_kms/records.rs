@@ -158,7 +158,12 @@ const _: () = assert!(size_of::<HeadRecord>() == 512);
 impl Prefix {
     /// A prefix whose checksum [`put_crc`] sets.
     pub(super) fn new(magic: [u8; 8], kms: [u8; 16]) -> Self {
-        Self { magic, version: U32::new(VERSION), crc: U32::new(0), kms }
+        Self {
+            magic,
+            version: U32::new(VERSION),
+            crc: U32::new(0),
+            kms,
+        }
     }
 
     /// Checks the start of `bytes` and their checksum. The version comes before the checksum,
@@ -211,7 +216,9 @@ pub(super) fn check_zero(bytes: &[u8]) -> Result<(), Damage> {
 
 /// The text of that length in a field; what is behind it must be zero.
 pub(super) fn text(field: &[u8], len: u8) -> Result<&str, Damage> {
-    let (text, rest) = field.split_at_checked(len.into()).ok_or(Damage::OutOfRange("text length"))?;
+    let (text, rest) = field
+        .split_at_checked(len.into())
+        .ok_or(Damage::OutOfRange("text length"))?;
     check_zero(rest)?;
     std::str::from_utf8(text).map_err(|_| Damage::OutOfRange("text"))
 }

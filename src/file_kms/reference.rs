@@ -26,13 +26,17 @@ pub(super) fn parse<'a>(reference: &'a str, region: &str) -> Result<Target<'a>> 
             let mut parts = rest.splitn(5, ':');
             let service = (parts.next(), parts.next());
             let (of_region, account, local) = (parts.next(), parts.next(), parts.next());
-            let (("offshoot", "kms"), Some(local)) =
-                ((service.0.unwrap_or_default(), service.1.unwrap_or_default()), local)
-            else {
+            let (("offshoot", "kms"), Some(local)) = (
+                (service.0.unwrap_or_default(), service.1.unwrap_or_default()),
+                local,
+            ) else {
                 return Err(invalid(reference));
             };
             if of_region != Some(region) || account != Some(ACCOUNT) {
-                return Err(Error::AccessDenied { key: shorten(reference), action: "use" });
+                return Err(Error::AccessDenied {
+                    key: shorten(reference),
+                    action: "use",
+                });
             }
             match local.strip_prefix("key/") {
                 Some(id) => return key(id).ok_or_else(|| invalid(reference)),
@@ -55,7 +59,11 @@ pub(super) fn alias_name(alias: &str) -> Result<&str> {
         return Ok(name);
     }
     let rule = "letters, digits, /, _ and -, up to 250, after an optional alias/";
-    Err(Error::Invalid { what: "alias", value: shorten(alias), rule })
+    Err(Error::Invalid {
+        what: "alias",
+        value: shorten(alias),
+        rule,
+    })
 }
 
 /// Whether an alias may have that name.
@@ -76,7 +84,11 @@ pub(super) fn check_region(label: &str) -> Result<()> {
         return Ok(());
     }
     let rule = "letters, digits and hyphens, up to 63";
-    Err(Error::Invalid { what: "region", value: shorten(label), rule })
+    Err(Error::Invalid {
+        what: "region",
+        value: shorten(label),
+        rule,
+    })
 }
 
 /// The ARN of a key.
@@ -90,7 +102,11 @@ fn key<'a>(id: &str) -> Option<Target<'a>> {
 
 fn invalid(reference: &str) -> Error {
     let rule = "a key's id or ARN, alias/NAME or the ARN of an alias";
-    Error::Invalid { what: "key reference", value: shorten(reference), rule }
+    Error::Invalid {
+        what: "key reference",
+        value: shorten(reference),
+        rule,
+    }
 }
 
 fn shorten(text: &str) -> String {

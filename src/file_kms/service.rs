@@ -5,8 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::crypto::{Secret, WRAPPED_LEN, unwrap, wrap};
 use crate::error::{Error, Result};
+use crate::file_kms::FileKms;
 use crate::file_kms::audit::{self, Event};
-use crate::file_kms::{FileKms, Inner};
+use crate::file_kms::inner::Inner;
 use crate::io::Lock;
 use crate::kms::{Context, KeyService, KmsError};
 use crate::units::{HeadKeyId, KeyId, ResourceId, StoreId};
@@ -77,7 +78,10 @@ impl Inner {
         let secret = Secret::random(&*self.random);
         let aad = data_aad(id, version, context);
         let wrapped = wrap(kek, &secret, &aad, &*self.random);
-        let wrapped = WrappedDataKey { version: U32::new(version), wrapped };
+        let wrapped = WrappedDataKey {
+            version: U32::new(version),
+            wrapped,
+        };
         self.audit_data_key("generate", id, context)?;
         Ok((wrapped.as_bytes().to_vec(), secret))
     }
@@ -87,7 +91,10 @@ impl Inner {
         let (ring, _) = self.ring()?;
         let key = ring.key(id)?;
         // Wrong bytes, version or context: the answer does not tell which.
-        let denied = || Error::AccessDenied { key: id.to_string(), action: "decrypt" };
+        let denied = || Error::AccessDenied {
+            key: id.to_string(),
+            action: "decrypt",
+        };
         let wrapped = WrappedDataKey::ref_from_bytes(wrapped).map_err(|_| denied())?;
         let version = wrapped.version.get();
         let kek = key.version(version).ok_or_else(denied)?;
@@ -99,7 +106,13 @@ impl Inner {
 
     fn audit_data_key(&self, action: &str, key: &KeyId, context: &Context) -> Result<()> {
         let (store, resource) = (Some(context.store), Some(context.resource));
-        let event = Event { action, key: Some(key), purpose: context.purpose, store, resource };
+        let event = Event {
+            action,
+            key: Some(key),
+            purpose: context.purpose,
+            store,
+            resource,
+        };
         audit::append(&self.files, self.clock.now_ms(), event)
     }
 }
