@@ -8,9 +8,9 @@ use crate::format::catalog::{
     HeadKind, HeadRecord, HeadState, KeyEpochRecord, KeyLink, LineageRecord, RootSource,
 };
 use crate::format::record::Record;
-use crate::io::Random;
 use crate::lineage::Branch;
 use crate::segment::EpochKey;
+use crate::source::Random;
 use crate::sync::Arc;
 use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, ResourceId};
 

@@ -6,8 +6,8 @@ use crate::catalog::state::Catalog;
 use crate::crypto::{self, Opener, Sealer, Secret, WRAPPED_LEN};
 use crate::error::Damage;
 use crate::format::catalog::{HeadRecord, KeyEpochRecord};
-use crate::io::Random;
 use crate::segment::EpochKey;
+use crate::source::Random;
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::units::{KeyEpoch, ResourceId};
 

@@ -8,7 +8,7 @@
 use crate::crypto::cipher::{Aes256Gcm, NONCE_LEN, PageCipher, SALT_LEN, TAG_LEN, subkey};
 use crate::crypto::key::Secret;
 use crate::error::Damage;
-use crate::io::Random;
+use crate::source::Random;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Seals under one subkey. Half the counter's range: far from the end, and far below where GCM

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::key::expand;
 use super::*;
 use crate::error::Damage;
-use crate::io::Random;
+use crate::source::Random;
 use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug, Default)]

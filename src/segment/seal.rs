@@ -6,7 +6,7 @@ use rayon::slice::ParallelSliceMut;
 use crate::crypto::{Label, Opener, Sealer, Secret};
 use crate::error::Damage;
 use crate::format::entry::{DataEntry, page_aad};
-use crate::io::Random;
+use crate::source::Random;
 use crate::units::{KeyEpoch, PageNo, SlotAddr};
 
 /// Fewer pages than this are sealed faster by one thread.

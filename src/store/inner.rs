@@ -10,10 +10,11 @@ use crate::format::batch::header_slots;
 use crate::format::catalog::{HeadKind, HeadState};
 use crate::format::record::Record;
 use crate::format::superblock::Superblock;
-use crate::io::{Clock, Disk, LockGuard, Random};
+use crate::io::{Disk, LockGuard};
 use crate::kms::{KeyService, KmsError};
 use crate::log::{LogWriter, Superblocks};
 use crate::segment::{EpochKey, Segment, Segments};
+use crate::source::{Clock, Random};
 use crate::store::nodes::NodeCache;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::units::{
