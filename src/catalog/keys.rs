@@ -11,12 +11,15 @@ use crate::source::Random;
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::units::{KeyEpoch, ResourceId};
 
+/// What a subkey is derived from: an epoch and a salt.
+type OpenerId = (KeyEpoch, [u8; 12]);
+
 /// An unlocked head. Keys that other heads unlocked do not serve this one.
 #[derive(Debug)]
 pub struct HeadKeys {
     head_key: Secret,
     epochs: RwLock<HashMap<KeyEpoch, Arc<EpochKey>>>,
-    openers: RwLock<HashMap<(KeyEpoch, [u8; 12]), Arc<Opener>>>,
+    openers: RwLock<HashMap<OpenerId, Arc<Opener>>>,
     sealer: Mutex<Option<(KeyEpoch, Arc<Sealer>)>>,
 }
 
