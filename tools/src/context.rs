@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use offshoot::{
-    Error, Extent, FileKms, KeyId, Kind, Location, Options, ResourceId, Snapshot, Store,
-    Volume,
+    Error, Extent, FileKms, KeyId, Kind, Location, Options, ResourceId, Snapshot, Store, Volume,
 };
 
 use crate::cli::Global;
@@ -100,7 +99,7 @@ impl Context {
         };
         let options = Options::new().read_only(access == Access::Look);
         Ok(Session {
-            store: options.open(directory, &kms)?,
+            store: options.open(directory, kms.clone())?,
             kms,
         })
     }
@@ -116,12 +115,13 @@ impl Session {
     pub fn volume(&self, reference: &str) -> Result<Volume> {
         match self.find(reference, Bare::Volume)? {
             Head::Volume(volume) => Ok(volume),
-            Head::Snapshot(snapshot) => Err(Failure::ReadOnly(format!(
-                "{} is a snapshot, which is read-only: make a volume of it with `offshoot clone \
-                 create @{} NAME`",
-                snapshot.name(),
-                snapshot.name()
-            ))),
+            Head::Snapshot(snapshot) => {
+                let name = snapshot.name()?;
+                Err(Failure::ReadOnly(format!(
+                    "{name} is a snapshot, which is read-only: make a volume of it with \
+                     `offshoot clone create @{name} NAME`"
+                )))
+            }
         }
     }
 
@@ -130,7 +130,7 @@ impl Session {
         match self.find(reference, Bare::Snapshot)? {
             Head::Snapshot(snapshot) => Ok(snapshot),
             Head::Volume(volume) => {
-                let name = volume.name();
+                let name = volume.name()?;
                 Err(Failure::Invalid(format!(
                     "{name} is a volume, and a snapshot is needed"
                 )))
@@ -167,10 +167,10 @@ impl Session {
     }
 
     fn check_origin(&self, snapshot: &Snapshot, volume: &str) -> Result {
-        if self.store.volume(volume)?.info().id == snapshot.info().volume_id {
+        if self.store.volume(volume)?.info()?.id == snapshot.info()?.volume_id {
             return Ok(());
         }
-        let name = snapshot.name();
+        let name = snapshot.name()?;
         Err(Failure::NotFound(format!(
             "snapshot {name} is not of volume {volume}: write @{name}, or see `offshoot snapshot \
              list`"
@@ -188,7 +188,7 @@ pub enum Head {
 
 impl Head {
     /// Its name.
-    pub fn name(&self) -> String {
+    pub fn name(&self) -> offshoot::Result<String> {
         match self {
             Self::Volume(volume) => volume.name(),
             Self::Snapshot(snapshot) => snapshot.name(),
@@ -196,15 +196,15 @@ impl Head {
     }
 
     /// Its id.
-    pub fn id(&self) -> ResourceId {
-        match self {
-            Self::Volume(volume) => volume.info().id,
-            Self::Snapshot(snapshot) => snapshot.info().id,
-        }
+    pub fn id(&self) -> offshoot::Result<ResourceId> {
+        Ok(match self {
+            Self::Volume(volume) => volume.info()?.id,
+            Self::Snapshot(snapshot) => snapshot.info()?.id,
+        })
     }
 
     /// Its length in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn len(&self) -> offshoot::Result<u64> {
         match self {
             Self::Volume(volume) => volume.len(),
             Self::Snapshot(snapshot) => snapshot.len(),
@@ -212,11 +212,11 @@ impl Head {
     }
 
     /// The KMS key it is under.
-    pub fn kms_key(&self) -> KeyId {
-        match self {
-            Self::Volume(volume) => volume.info().kms_key,
-            Self::Snapshot(snapshot) => snapshot.info().kms_key,
-        }
+    pub fn kms_key(&self) -> offshoot::Result<KeyId> {
+        Ok(match self {
+            Self::Volume(volume) => volume.info()?.kms_key,
+            Self::Snapshot(snapshot) => snapshot.info()?.kms_key,
+        })
     }
 
     /// Fills `bytes` from an offset.

@@ -35,6 +35,8 @@ pub enum Failure {
         /// What the operating system said.
         source: io::Error,
     },
+    /// It is done, but not all could be shown.
+    Partial(Error),
     /// Nobody reads what is printed any more. Not an error.
     StdoutClosed,
     /// The user changed their mind; says what was left undone.
@@ -66,6 +68,7 @@ impl Failure {
             Self::NotFound(_) => ("not_found", 14),
             Self::ReadOnly(_) => ("read_only", 16),
             Self::Io { .. } => ("io", 1),
+            Self::Partial(error) => (class_of(error).0, 3),
             Self::StdoutClosed => ("stdout_closed", 0),
             Self::Cancelled(_) => ("cancelled", 130),
         }
@@ -83,6 +86,7 @@ impl Failure {
             | Self::NotFound(text)
             | Self::ReadOnly(text) => text.clone(),
             Self::Io { op, what, source } => format!("cannot {op} {what}: {source}"),
+            Self::Partial(error) => format!("not all can be shown: {error}"),
             Self::StdoutClosed => "standard output is closed".to_owned(),
             Self::Cancelled(text) => format!("cancelled: {text}"),
         }

@@ -141,6 +141,7 @@ impl<V: View> Printer<'_, V> {
                 for name in self.columns(V::FIELDS) {
                     table.add_row([label(name), human(name, &fields[name])]);
                 }
+                space_columns(&mut table);
                 out.table(&table)?;
             }
         }
@@ -197,6 +198,7 @@ impl<V: View> Printer<'_, V> {
             let fields = object(&view?)?;
             table.add_row(names.iter().map(|name| human(name, &fields[*name])));
         }
+        space_columns(&mut table);
         out.table(&table)
     }
 
@@ -238,6 +240,13 @@ fn new_table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table
+}
+
+/// Two blanks between columns, none before the first.
+fn space_columns(table: &mut Table) {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
 }
 
 fn label(field: &str) -> String {

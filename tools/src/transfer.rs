@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
     }
 
     fn write_stream(&mut self, stream: &File, name: &str) -> Result<u64> {
-        let volume_len = self.volume.len();
+        let volume_len = self.volume.len()?;
         let mut buffer = vec![0; CHUNK as usize];
         let mut at = 0;
         loop {
@@ -167,7 +167,7 @@ pub fn save(
     let interrupt = Interrupt::new();
     let mut buffer = vec![0; CHUNK as usize];
     let mut written = 0;
-    for extent in head.extents(0..head.len())? {
+    for extent in head.extents(0..head.len()?)? {
         let extent = extent?;
         let range = extent.offset..extent.offset + extent.len;
         let data = extent.kind == ExtentKind::Data;

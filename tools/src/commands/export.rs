@@ -69,7 +69,7 @@ pub fn run(context: &Context, command: Command) -> Result {
     }
     let exported = context.with_store(Access::Own, |session| {
         let head = session.head(&args.head)?;
-        let size_bytes = head.len();
+        let size_bytes = head.len()?;
         let progress = context.progress("export image", Some(size_bytes));
         let data_bytes = match &target {
             Target::Stdout => {
@@ -90,7 +90,7 @@ pub fn run(context: &Context, command: Command) -> Result {
             }
         };
         Ok(Some(Exported {
-            name: head.name(),
+            name: head.name()?,
             file,
             size_bytes,
             data_bytes,
@@ -181,8 +181,8 @@ fn check_room(head: &Head, mut device: &File, name: &str) -> Result {
     use std::io::Seek;
     let room = device.seek(io::SeekFrom::End(0));
     let room = room.map_err(|error| Failure::io("measure", name, error))?;
-    if room < head.len() {
-        let len = head.len();
+    if room < head.len()? {
+        let len = head.len()?;
         return Err(Failure::Invalid(format!(
             "{name} has {room} bytes, {len} are needed"
         )));

@@ -1,11 +1,14 @@
 //! `fsck`: the offline check. It changes nothing.
 
-use offshoot::check::{self, CheckOptions, Report};
+use std::sync::Arc;
+
+use offshoot::check::{self, CheckOptions, Report, Stats};
 use offshoot::{Error, FileKms};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::exit::{Failure, Result};
+use crate::sizes;
 
 /// Errors were found and left as they are.
 const LEFT: u8 = 4;
@@ -30,13 +33,12 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<u8> {
-    let kms = kms(context)?;
     let options = CheckOptions::new().read_data(args.read_data);
-    let options = match &kms {
-        Some(kms) => options.kms(kms),
+    let options = match kms(context)? {
+        Some(kms) => options.kms(Arc::new(kms)),
         None => options,
     };
-    let report = check::check(context.places.store(), &options)?;
+    let report = check::check_dir(context.places.store(), &options)?;
     context
         .output
         .document(&document(&report), &text(&report))?;
@@ -65,22 +67,54 @@ fn document(report: &Report) -> Value {
         })
     });
     let findings: Vec<_> = findings.collect();
-    json!({ "schema": "fsck/1", "fsck": { "clean": report.is_clean(), "findings": findings } })
+    json!({ "schema": "fsck/1", "fsck": {
+        "clean": report.is_clean(),
+        "findings": findings,
+        "more_findings": report.more_findings,
+        "stats": stats(&report.stats),
+    }})
+}
+
+fn stats(stats: &Stats) -> Value {
+    json!({
+        "authenticated": stats.authenticated,
+        "complete": stats.complete,
+        "closed_cleanly": stats.clean,
+        "generation": stats.generation,
+        "last_seq": stats.last_seq.0,
+        "durable_through": stats.durable_through.0,
+        "log_batches": stats.log_batches,
+        "torn_tail": stats.torn_tail,
+        "segments": stats.segments,
+        "unused_segments": stats.unused_segments,
+        "leftover_files": stats.leftover_files,
+        "volumes": stats.volumes,
+        "snapshots": stats.snapshots,
+        "tombstones": stats.tombstones,
+        "lineage_epochs": stats.lineage_epochs,
+        "key_epochs": stats.key_epochs,
+        "nodes": stats.nodes,
+        "pages": stats.pages,
+        "data_bytes": stats.data_bytes,
+        "pages_read": stats.pages_read,
+    })
 }
 
 fn text(report: &Report) -> String {
-    let mut text = String::new();
-    for finding in &report.findings {
-        let (code, class) = (finding.code, finding.class.as_str());
-        text += &format!(
-            "{code} {class}: {}: {}\n",
-            finding.location, finding.message
-        );
+    let stats = &report.stats;
+    let mut text = format!("{report}\n");
+    let data = sizes::human(stats.data_bytes);
+    text += &format!("volumes {}, snapshots {}, ", stats.volumes, stats.snapshots);
+    text += &format!(
+        "pages {} ({data}), page table nodes {}, ",
+        stats.pages, stats.nodes
+    );
+    text += &format!("segments {}\n", stats.segments);
+    if stats.pages_read > 0 {
+        text += &format!("pages read and compared {}\n", stats.pages_read);
     }
-    match report.findings.len() {
-        0 => text += "clean\n",
-        1 => text += "1 finding\n",
-        count => text += &format!("{count} findings\n"),
+    if !stats.authenticated {
+        text += "not authenticated: that takes the KMS\n";
     }
     text
 }

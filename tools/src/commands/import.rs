@@ -58,7 +58,7 @@ pub fn run(context: &Context, command: Command) -> Result {
             Err(error) => return Err(error),
         };
         let progress = context.progress("import image", source.len());
-        let block = session.store.info().page_len;
+        let block = session.store.info()?.page_len;
         let writer = Writer::new(import.volume(), 0, Zeroes::Skip, block, progress);
         match writer.write(&source) {
             Ok(_) => view(session, &import.finish()?),
@@ -98,7 +98,7 @@ fn into_new(args: &Image, source: &Source, session: &Session) -> Result<Import> 
 }
 
 fn into_old(args: &Image, source: &Source, volume: &Volume) -> Result<Import> {
-    let (name, len) = (volume.name(), volume.len());
+    let (name, len) = (volume.name()?, volume.len()?);
     if args.size.is_some() || args.kms_key.is_some() {
         let text = format!("volume {name} exists: --size and --kms-key are for a new one");
         return Err(Failure::Invalid(text));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use offshoot::{Error, FileKms, Kind, Options};
+use offshoot::{Error, FileKms, Options};
 
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
@@ -50,15 +50,15 @@ pub fn run(context: &Context, command: Command) -> Result {
 fn init(context: &Context, args: &Init) -> Result {
     let printer = context.output.of::<StoreView>()?;
     let (directory, kms_directory) = (context.places.store(), context.places.kms()?);
-    check_free(directory)?;
+    check_free(directory, kms_directory)?;
     let page_len = u32::try_from(args.page_size).unwrap_or(u32::MAX);
     let options = Options::new()
         .page_len(page_len)
         .segment_len(args.segment_size);
     let kms = first_kms(context, kms_directory)?;
     make_parent(directory)?;
-    let store = options.create(directory, &kms)?;
-    let info = store.info();
+    let store = options.create(directory, kms.clone())?;
+    let info = store.info()?;
     store.close()?;
     printer.show(&StoreView::new(
         &info,
@@ -68,20 +68,19 @@ fn init(context: &Context, args: &Init) -> Result {
     ))
 }
 
-/// Whatever is there is left alone, and no KMS is made for it.
-fn check_free(directory: &Path) -> Result {
+/// Whatever is there is left alone: no KMS is made for it, which could not open it. What a
+/// creation left that was cut off has its KMS, and is gone on with.
+fn check_free(directory: &Path, kms_directory: &Path) -> Result {
     if directory.exists() && !directory.is_dir() {
         let text = format!("{} is a file: name a directory", directory.display());
         return Err(Failure::Invalid(text));
     }
-    let in_the_way = fs::read_dir(directory).is_ok_and(|mut names| names.next().is_some());
-    if in_the_way {
-        let name = directory.display().to_string();
-        return Err(Error::AlreadyExists {
-            kind: Kind::Store,
-            name,
-        }
-        .into());
+    let is_empty = fs::read_dir(directory).map_or(true, |mut names| names.next().is_none());
+    if !is_empty && !kms_directory.exists() {
+        return Err(Failure::AlreadyExists(format!(
+            "{} is not empty: name another place with --home, --region or --store",
+            directory.display()
+        )));
     }
     Ok(())
 }
@@ -117,7 +116,7 @@ fn info(context: &Context) -> Result {
         let places = &context.places;
         let region = session.kms.region();
         Ok(StoreView::new(
-            &session.store.info(),
+            &session.store.info()?,
             region,
             places.store(),
             places.kms()?,

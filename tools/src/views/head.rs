@@ -1,5 +1,6 @@
 //! Volumes and snapshots, and what is mapped in them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use offshoot::{Error, Extent, ExtentKind, KeyId, ResourceId, SnapshotInfo, Usage, VolumeInfo};
@@ -159,23 +160,13 @@ impl From<Extent> for ExtentView {
     }
 }
 
-impl UsageView {
-    /// A head whose key or state forbids to look is shown without its usage.
-    fn new(usage: offshoot::Result<Usage>) -> Result<Self> {
-        match usage {
-            Ok(usage) => Ok(Self {
-                referenced_bytes: Some(usage.referenced_bytes),
-                exclusive_bytes: Some(usage.exclusive_bytes),
-                exclusive_settled: Some(usage.exclusive_settled),
-                shared_bytes: Some(usage.shared_bytes),
-            }),
-            Err(
-                Error::KeyUnavailable { .. }
-                | Error::AccessDenied { .. }
-                | Error::InvalidState { .. }
-                | Error::NotFound { .. },
-            ) => Ok(Self::default()),
-            Err(error) => Err(error.into()),
+impl From<Usage> for UsageView {
+    fn from(usage: Usage) -> Self {
+        Self {
+            referenced_bytes: Some(usage.referenced_bytes),
+            exclusive_bytes: Some(usage.exclusive_bytes),
+            exclusive_settled: Some(usage.exclusive_settled),
+            shared_bytes: Some(usage.shared_bytes),
         }
     }
 }
@@ -187,6 +178,7 @@ pub struct Heads<'a> {
     account: String,
     key_arns: HashMap<KeyId, String>,
     names: HashMap<ResourceId, String>,
+    problem: RefCell<Option<Error>>,
 }
 
 impl<'a> Heads<'a> {
@@ -196,7 +188,7 @@ impl<'a> Heads<'a> {
         let key_arns: HashMap<_, _> = keys.into_iter().map(|key| (key.id, key.arn)).collect();
         // Everything in a store belongs to the account of the store's own key.
         let account = key_arns
-            .get(&session.store.info().kms_key)
+            .get(&session.store.info()?.kms_key)
             .and_then(|arn| account_of(arn));
         let volumes = session
             .store
@@ -213,6 +205,7 @@ impl<'a> Heads<'a> {
             account: account.unwrap_or_default(),
             key_arns,
             names,
+            problem: RefCell::new(None),
         })
     }
 
@@ -221,14 +214,35 @@ impl<'a> Heads<'a> {
         self.names.get(&id).map(String::as_str)
     }
 
+    /// Fails if a view had to leave something out that its key and state would allow to see.
+    pub fn complete(self) -> Result<(), Error> {
+        self.problem.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// What a head holds. One that cannot be looked into does not hide the others.
+    fn usage(&self, usage: offshoot::Result<Usage>) -> UsageView {
+        match usage {
+            Ok(usage) => usage.into(),
+            Err(
+                Error::KeyUnavailable { .. }
+                | Error::AccessDenied { .. }
+                | Error::InvalidState { .. },
+            ) => UsageView::default(),
+            Err(error) => {
+                self.problem.borrow_mut().get_or_insert(error);
+                UsageView::default()
+            }
+        }
+    }
+
     /// A volume.
-    pub fn volume(&self, info: VolumeInfo) -> Result<VolumeView> {
+    pub fn volume(&self, info: VolumeInfo) -> VolumeView {
         let usage = self
             .session
             .store
             .volume(&info.name)
             .and_then(|volume| volume.usage());
-        Ok(VolumeView {
+        VolumeView {
             id: info.id.to_string(),
             arn: refs::volume_arn(&self.region, &self.account, &info.name),
             region: self.region.clone(),
@@ -243,19 +257,19 @@ impl<'a> Heads<'a> {
             clone_group_id: id_text(info.group_id),
             created_at: time(info.created_at_ms),
             size_bytes: info.len,
-            usage: UsageView::new(usage)?,
+            usage: self.usage(usage),
             name: info.name,
-        })
+        }
     }
 
     /// A snapshot.
-    pub fn snapshot(&self, info: SnapshotInfo) -> Result<SnapshotView> {
+    pub fn snapshot(&self, info: SnapshotInfo) -> SnapshotView {
         let usage = self
             .session
             .store
             .snapshot(&info.name)
             .and_then(|it| it.usage());
-        Ok(SnapshotView {
+        SnapshotView {
             id: info.id.to_string(),
             arn: refs::snapshot_arn(&self.region, &self.account, &info.name),
             region: self.region.clone(),
@@ -266,9 +280,9 @@ impl<'a> Heads<'a> {
             volume_name: self.name(info.volume_id).map(str::to_owned),
             created_at: time(info.created_at_ms),
             size_bytes: info.len,
-            usage: UsageView::new(usage)?,
+            usage: self.usage(usage),
             name: info.name,
-        })
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub fn run(context: &Context, args: &Create) -> Result {
         let source = session.head(&args.source)?;
         let key = match args.kms_key.as_deref() {
             Some(key) => session.key(Some(key))?,
-            None => source.kms_key(),
+            None => source.kms_key()?,
         };
         view(session, &source.create_clone(&args.name, &key)?)
     })?;

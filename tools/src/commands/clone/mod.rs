@@ -51,34 +51,27 @@ pub fn run(context: &Context, command: Command) -> Result {
 
 fn list(context: &Context, args: &List) -> Result {
     let printer = context.output.of::<VolumeView>()?;
-    let views = context.with_store(Access::Own, |session| {
-        let source = args
-            .source
-            .as_deref()
-            .map(|source| session.head(source))
-            .transpose()?;
-        let source = source.map(|source| source.id());
+    let (views, complete) = context.with_store(Access::Own, |session| {
+        let source = args.source.as_deref().map(|source| session.head(source));
+        let source = source.transpose()?.map(|source| source.id()).transpose()?;
         let heads = Heads::new(session)?;
-        let clones = session
-            .store
-            .volumes()
-            .into_iter()
-            .filter(|volume| match source {
-                Some(source) => volume.origin_id == Some(source),
-                None => volume.origin_id.is_some(),
-            });
-        clones
-            .map(|clone| heads.volume(clone))
-            .collect::<Result<Vec<_>>>()
+        let volumes = session.store.volumes().into_iter();
+        let clones = volumes.filter(|volume| match source {
+            Some(source) => volume.origin_id == Some(source),
+            None => volume.origin_id.is_some(),
+        });
+        let views: Vec<_> = clones.map(|clone| Ok(heads.volume(clone))).collect();
+        Ok((views, heads.complete()))
     })?;
-    printer.list(views.into_iter().map(Ok))
+    printer.list(views)?;
+    complete.map_err(Failure::Partial)
 }
 
 fn delete_clone(context: &Context, args: &Delete) -> Result {
     delete::run(context, &args.confirm, "clone", |session| {
         let volume = session.volume(&args.name)?;
-        let name = volume.name();
-        if volume.info().origin_id.is_none() {
+        let name = volume.name()?;
+        if volume.info()?.origin_id.is_none() {
             let text = format!("volume {name} is no clone: use `offshoot volume delete {name}`");
             return Err(Failure::Invalid(text));
         }

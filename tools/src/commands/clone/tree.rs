@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use clap::Args;
-use offshoot::{ResourceId, Usage};
+use offshoot::{Error, ResourceId, Usage};
 use serde_json::{Value, json};
 
 use crate::context::{Access, Context, Session};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::sizes;
 
 /// Show volumes, snapshots and clones under what they came from
@@ -40,13 +40,10 @@ struct Row<'a> {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Tree) -> Result {
-    let (nodes, root) = context.with_store(Access::Own, |session| {
-        let root = args
-            .root
-            .as_deref()
-            .map(|root| session.head(root))
-            .transpose()?;
-        Ok((nodes(session), root.map(|root| root.id())))
+    let ((nodes, problem), root) = context.with_store(Access::Own, |session| {
+        let root = args.root.as_deref().map(|root| session.head(root));
+        let root = root.transpose()?.map(|root| root.id()).transpose()?;
+        Ok((nodes(session), root))
     })?;
     let rows = arrange(&nodes, root);
     let document = json!({
@@ -54,36 +51,45 @@ pub fn run(context: &Context, args: &Tree) -> Result {
         "nodes": rows.iter().map(document).collect::<Vec<_>>(),
     });
     let lines: String = rows.iter().map(line).collect();
-    context.output.document(&document, &lines)
+    context.output.document(&document, &lines)?;
+    problem.map_or(Ok(()), |problem| Err(Failure::Partial(problem)))
 }
 
-fn nodes(session: &Session) -> Vec<Node> {
+/// All nodes, and the first error of looking into one: it does not hide the others.
+fn nodes(session: &Session) -> (Vec<Node>, Option<Error>) {
     let store = &session.store;
-    let volumes = store.volumes().into_iter().map(|it| Node {
-        usage: store
-            .volume(&it.name)
-            .and_then(|volume| volume.usage())
-            .ok(),
-        id: it.id,
-        parent: it.origin_id,
-        kind: "volume",
-        status: it.state.as_str(),
-        len: it.len,
-        name: it.name,
-    });
-    let snapshots = store.snapshots().into_iter().map(|it| Node {
-        usage: store
-            .snapshot(&it.name)
-            .and_then(|snapshot| snapshot.usage())
-            .ok(),
-        id: it.id,
-        parent: Some(it.volume_id),
-        kind: "snapshot",
-        status: it.state.as_str(),
-        len: it.len,
-        name: format!("@{}", it.name),
-    });
-    volumes.chain(snapshots).collect()
+    let mut problem = None;
+    let mut known = |usage: offshoot::Result<Usage>| match usage {
+        Ok(usage) => Some(usage),
+        Err(error) => {
+            problem.get_or_insert(error);
+            None
+        }
+    };
+    let mut nodes = Vec::new();
+    for volume in store.volumes() {
+        nodes.push(Node {
+            usage: known(store.volume(&volume.name).and_then(|it| it.usage())),
+            id: volume.id,
+            parent: volume.origin_id,
+            kind: "volume",
+            status: volume.state.as_str(),
+            len: volume.len,
+            name: volume.name,
+        });
+    }
+    for snapshot in store.snapshots() {
+        nodes.push(Node {
+            usage: known(store.snapshot(&snapshot.name).and_then(|it| it.usage())),
+            id: snapshot.id,
+            parent: Some(snapshot.volume_id),
+            kind: "snapshot",
+            status: snapshot.state.as_str(),
+            len: snapshot.len,
+            name: format!("@{}", snapshot.name),
+        });
+    }
+    (nodes, problem)
 }
 
 /// The nodes below a root, or all, each after what it came from. Without recursion: a clone of

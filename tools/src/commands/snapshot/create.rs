@@ -2,9 +2,10 @@
 
 use clap::Args;
 
+use crate::commands::snapshot::view;
 use crate::context::{Access, Context};
 use crate::exit::Result;
-use crate::views::{Heads, SnapshotView};
+use crate::views::SnapshotView;
 
 /// Keep the present state of a volume, in an instant
 ///
@@ -24,12 +25,11 @@ pub fn run(context: &Context, args: &Create) -> Result {
     let printer = context.output.of::<SnapshotView>()?;
     let made = context.with_store(Access::Own, |session| {
         let source = session.head(&args.volume)?;
-        let name = args
-            .name
-            .clone()
-            .unwrap_or_else(|| default_name(&source.name()));
-        let snapshot = source.create_snapshot(&name)?;
-        Heads::new(session)?.snapshot(snapshot.info())
+        let name = match &args.name {
+            Some(name) => name.clone(),
+            None => default_name(&source.name()?),
+        };
+        view(session, &source.create_snapshot(&name)?)
     })?;
     printer.show(&made)
 }

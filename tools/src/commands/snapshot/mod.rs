@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::commands::volume::delete;
 use crate::confirm::Confirm;
-use crate::context::{Access, Context};
-use crate::exit::Result;
+use crate::context::{Access, Context, Session};
+use crate::exit::{Failure, Result};
 use crate::views::{Heads, SnapshotView};
 
 /// What to do.
@@ -55,35 +55,48 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Show(args) => show(context, &args),
         Command::Delete(args) => delete::run(context, &args.confirm, "snapshot", |session| {
             let snapshot = session.snapshot(&args.snapshot)?;
-            Ok((snapshot.name(), snapshot.usage(), move || snapshot.delete()))
+            Ok((snapshot.name()?, snapshot.usage(), move || {
+                snapshot.delete()
+            }))
         }),
     }
 }
 
 fn list(context: &Context, args: &List) -> Result {
     let printer = context.output.of::<SnapshotView>()?;
-    let views = context.with_store(Access::Own, |session| {
-        let volume = args
-            .volume
-            .as_deref()
-            .map(|volume| session.volume(volume))
+    let (views, complete) = context.with_store(Access::Own, |session| {
+        let volume = args.volume.as_deref().map(|volume| session.volume(volume));
+        let volume = volume
+            .transpose()?
+            .map(|volume| volume.info())
             .transpose()?;
-        let volume = volume.map(|volume| volume.info().id);
         let heads = Heads::new(session)?;
         let snapshots = session.store.snapshots().into_iter();
-        let wanted = snapshots.filter(|it| volume.is_none_or(|volume| it.volume_id == volume));
-        wanted
-            .map(|snapshot| heads.snapshot(snapshot))
-            .collect::<Result<Vec<_>>>()
+        let wanted = snapshots.filter(|snapshot| match &volume {
+            Some(volume) => snapshot.volume_id == volume.id,
+            None => true,
+        });
+        let views: Vec<_> = wanted
+            .map(|snapshot| Ok(heads.snapshot(snapshot)))
+            .collect();
+        Ok((views, heads.complete()))
     })?;
-    printer.list(views.into_iter().map(Ok))
+    printer.list(views)?;
+    complete.map_err(Failure::Partial)
 }
 
 fn show(context: &Context, args: &Show) -> Result {
     let printer = context.output.of::<SnapshotView>()?;
     let view = context.with_store(Access::Own, |session| {
-        let info = session.snapshot(&args.snapshot)?.info();
-        Heads::new(session)?.snapshot(info)
+        view(session, &session.snapshot(&args.snapshot)?)
     })?;
     printer.show(&view)
+}
+
+/// What is shown of a snapshot.
+fn view(session: &Session, snapshot: &offshoot::Snapshot) -> Result<SnapshotView> {
+    let heads = Heads::new(session)?;
+    let view = heads.snapshot(snapshot.info()?);
+    heads.complete()?;
+    Ok(view)
 }

@@ -49,7 +49,7 @@ pub fn resize(context: &Context, args: &Resize) -> Result {
     let mut plan = None;
     let resized = context.with_store(Access::Own, |session| {
         let volume = session.volume(&args.name)?;
-        let (len, page) = (volume.len(), u64::from(session.store.info().page_len));
+        let (len, page) = (volume.len()?, u64::from(session.store.info()?.page_len));
         let new_len = args
             .size
             .checked_next_multiple_of(page)
@@ -60,7 +60,7 @@ pub fn resize(context: &Context, args: &Resize) -> Result {
             0
         };
         if args.confirm.dry_run {
-            let (name, data_bytes) = (volume.name(), lost);
+            let (name, data_bytes) = (volume.name()?, lost);
             let (size_bytes, new_size_bytes) = (len, new_len);
             plan = Some(Plan {
                 name,
@@ -72,7 +72,7 @@ pub fn resize(context: &Context, args: &Resize) -> Result {
             return view(session, &volume);
         }
         if lost > 0 {
-            let (name, lost) = (volume.name(), sizes::human(lost));
+            let (name, lost) = (volume.name()?, sizes::human(lost));
             args.confirm
                 .ask(&format!("resizing volume {name} drops {lost} of data"))?;
         }

@@ -34,7 +34,7 @@ pub struct Deleted {
 pub fn volume(context: &Context, args: &Delete) -> Result {
     run(context, &args.confirm, "volume", |session| {
         let volume = session.volume(&args.name)?;
-        Ok((volume.name(), volume.usage(), move || volume.delete()))
+        Ok((volume.name()?, volume.usage(), move || volume.delete()))
     })
 }
 
@@ -90,14 +90,11 @@ fn amount(usage: Option<&Usage>) -> String {
     let Some(usage) = usage else {
         return "how much is freed is not known".to_owned();
     };
-    let least = if usage.exclusive_settled {
-        ""
+    let freed = sizes::human(usage.exclusive_bytes);
+    let shared = sizes::human(usage.shared_bytes);
+    if usage.exclusive_settled {
+        format!("{freed} freed, {shared} shared with others stay")
     } else {
-        "at least "
-    };
-    let (freed, shared) = (
-        sizes::human(usage.exclusive_bytes),
-        sizes::human(usage.shared_bytes),
-    );
-    format!("{least}{freed} freed, {shared} shared with others stay")
+        format!("at least {freed} freed, at most {shared} shared with others stay")
+    }
 }

@@ -43,14 +43,14 @@ struct Discarded {
 pub fn run(context: &Context, args: &Discard) -> Result {
     let discarded = context.with_store(Access::Own, |session| {
         let volume = session.volume(&args.name)?;
-        let range = context::range(args.offset, args.length, volume.len())?;
+        let range = context::range(args.offset, args.length, volume.len()?)?;
         let data_bytes = data_in(&volume, range.clone())?;
         if !args.dry_run {
             volume.discard(range.clone())?;
             volume.flush()?;
         }
         Ok(Discarded {
-            name: volume.name(),
+            name: volume.name()?,
             offset_bytes: range.start,
             length_bytes: range.end - range.start,
             data_bytes,

@@ -3,8 +3,9 @@
 use clap::Args;
 use offshoot::VolumeInfo;
 
+use crate::commands::volume::view;
 use crate::context::{Access, Context};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::views::{Heads, VolumeView};
 
 /// List the volumes, clones among them
@@ -26,26 +27,22 @@ pub struct Show {
 /// Lists the volumes that are wanted.
 pub fn list(context: &Context, wanted: impl Fn(&VolumeInfo) -> bool) -> Result {
     let printer = context.output.of::<VolumeView>()?;
-    let views = context.with_store(Access::Own, |session| {
+    let (views, complete) = context.with_store(Access::Own, |session| {
         let heads = Heads::new(session)?;
-        let volumes = session
-            .store
-            .volumes()
-            .into_iter()
-            .filter(|volume| wanted(volume));
-        volumes
-            .map(|volume| heads.volume(volume))
-            .collect::<Result<Vec<_>>>()
+        let volumes = session.store.volumes().into_iter();
+        let wanted = volumes.filter(|volume| wanted(volume));
+        let views: Vec<_> = wanted.map(|volume| Ok(heads.volume(volume))).collect();
+        Ok((views, heads.complete()))
     })?;
-    printer.list(views.into_iter().map(Ok))
+    printer.list(views)?;
+    complete.map_err(Failure::Partial)
 }
 
 /// Shows one volume.
 pub fn show(context: &Context, args: &Show) -> Result {
     let printer = context.output.of::<VolumeView>()?;
     let view = context.with_store(Access::Own, |session| {
-        let info = session.volume(&args.name)?.info();
-        Heads::new(session)?.volume(info)
+        view(session, &session.volume(&args.name)?)
     })?;
     printer.show(&view)
 }

@@ -30,7 +30,7 @@ pub fn run(context: &Context, args: &Map) -> Result {
     let printer = context.output.of::<ExtentView>()?;
     context.with_store(Access::Own, |session| {
         let head = session.head(&args.head)?;
-        let range = context::range(args.offset, args.length, head.len())?;
+        let range = context::range(args.offset, args.length, head.len()?)?;
         let extents = head.extents(range)?;
         printer.list(extents.map(|extent| extent.map(ExtentView::from).map_err(Failure::from)))
     })

@@ -48,5 +48,8 @@ pub fn run(context: &Context, command: Command) -> Result {
 
 /// What is shown of a volume.
 pub fn view(session: &Session, volume: &offshoot::Volume) -> Result<VolumeView> {
-    Heads::new(session)?.volume(volume.info())
+    let heads = Heads::new(session)?;
+    let view = heads.volume(volume.info()?);
+    heads.complete()?;
+    Ok(view)
 }

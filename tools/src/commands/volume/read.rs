@@ -27,7 +27,7 @@ pub fn run(context: &Context, args: &Read) -> Result {
     context.output.refuse_json("volume read")?;
     context.with_store(Access::Own, |session| {
         let head = session.head(&args.head)?;
-        let range = context::range(args.offset, args.length, head.len())?;
+        let range = context::range(args.offset, args.length, head.len()?)?;
         let progress = context.progress("volume read", Some(range.end - range.start));
         transfer::print(&head, range, progress)
     })

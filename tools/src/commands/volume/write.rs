@@ -39,16 +39,16 @@ pub fn run(context: &Context, args: &Write) -> Result {
     let source = Source::open(args.file.as_deref())?;
     let written = context.with_store(Access::Own, |session| {
         let volume = session.volume(&args.name)?;
-        context::check_range(args.offset, source.len().unwrap_or(0), volume.len())?;
+        context::check_range(args.offset, source.len().unwrap_or(0), volume.len()?)?;
         let progress = context.progress("volume write", source.len());
-        let block = session.store.info().page_len;
+        let block = session.store.info()?.page_len;
         let writer = Writer::new(&volume, args.offset, Zeroes::Write, block, progress);
         let outcome = writer.write(&source);
         // What was written counts, also if the rest did not fit.
         volume.flush()?;
         let length_bytes = outcome?;
         Ok(Written {
-            name: volume.name(),
+            name: volume.name()?,
             offset_bytes: args.offset,
             length_bytes,
         })
