@@ -6,4 +6,5 @@ pub mod format;
 pub mod io;
 pub mod kms;
 pub mod sync;
+pub mod sys;
 pub mod units;

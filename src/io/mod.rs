@@ -9,6 +9,11 @@ use std::io;
 
 use crate::sync::Arc;
 
+pub mod fault;
+pub mod publish;
+pub mod real;
+pub mod sim;
+
 /// A directory of files.
 pub trait Disk: Send + Sync + Debug {
     /// The path or a made-up name, for messages.
@@ -18,7 +23,7 @@ pub trait Disk: Send + Sync + Debug {
     /// inside it cannot run out of space. Mode 0600.
     ///
     /// `AlreadyExists` if the name is taken, `StorageFull` if there is no space (then the file
-    /// is not there).
+    /// is not there). `InvalidInput` if the name is not a single component, here and below.
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Opens a file. A symbolic link, a directory or a file with several links is refused
@@ -31,18 +36,18 @@ pub trait Disk: Send + Sync + Debug {
     /// Takes a name away.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// The names of all files, sorted.
+    /// The names of all files, sorted. Directories are left out.
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Makes all creations, renames and removals so far durable.
     fn sync_names(&self) -> io::Result<()>;
 
-    /// Locks a file (made if it is not there and `lock` is exclusive) until the guard is
-    /// dropped. At once `WouldBlock` if another has it. An exclusive owner's process id is the
-    /// file's text.
+    /// Locks a file (made if it is not there) until the guard is dropped. At once `WouldBlock`
+    /// if another has it. An exclusive owner's process id is the file's text. A shared lock where
+    /// the file is missing and nobody can write succeeds without one.
     fn lock(&self, name: &str, lock: Lock) -> io::Result<Box<dyn LockGuard>>;
 
-    /// The process id in a lock file.
+    /// The process id in a lock file; after a kill it can be that of a process long gone.
     fn lock_owner(&self, name: &str) -> Option<u32>;
 
     /// Bytes that can still be allocated.
@@ -110,4 +115,24 @@ pub trait Clock: Send + Sync + Debug {
 pub trait Random: Send + Sync + Debug {
     /// Fills `buf`.
     fn fill(&self, buf: &mut [u8]);
+}
+
+/// Refuses a name that is not a single path component.
+fn check_name(name: &str) -> io::Result<()> {
+    let bad = name.is_empty() || name.len() > 255 || name.contains(['/', '\0']);
+    if bad || name == "." || name == ".." {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a file name",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a length that no file can have: offsets are signed where they matter.
+fn check_file_len(len: u64) -> io::Result<()> {
+    if i64::try_from(len).is_err() {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(())
 }

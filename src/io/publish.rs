@@ -1,0 +1,69 @@
+//! The three ways in which small files become, stay and stop being durable.
+//!
+//! Together with the store's commit this is the only code that syncs. Whoever gets an error from
+//! here does not know what is on disk.
+
+use std::io;
+
+use crate::io::{Access, Disk, DiskFile};
+use crate::sync::Arc;
+
+/// Makes a file appear under its name with all its contents, or not at all, durably.
+///
+/// Its length is `len`, or that of `contents` if that is more; the rest is zeroes. A file that
+/// has the name is replaced. The file is open for writing.
+///
+/// If it fails before the file has its name, nothing remains but perhaps a file `NAME.tmp`,
+/// which the next call for the name clears away. If only the last step fails, the file has its
+/// name but may lose it with the power.
+pub fn publish(
+    disk: &dyn Disk,
+    name: &str,
+    len: u64,
+    contents: &[u8],
+) -> io::Result<Arc<dyn DiskFile>> {
+    let temporary = format!("{name}.tmp");
+    match disk.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(&temporary, len.max(contents.len() as u64))?;
+    let filled = write_durable(&*file, contents, 0);
+    if let Err(error) = filled.and_then(|()| disk.rename(&temporary, name)) {
+        // The error that counts is the first one.
+        let _ = disk.remove(&temporary);
+        return Err(error);
+    }
+    disk.sync_names()?;
+    Ok(file)
+}
+
+/// Writes bytes into a file and makes them durable.
+pub fn write_durable(file: &dyn DiskFile, buf: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(buf, offset)?;
+    file.sync()
+}
+
+/// Overwrites a file with zeroes and takes it away, both durably.
+///
+/// The zeroes reach the medium before the name goes, so no crash leaves the bytes in space that
+/// is called free.
+pub fn destroy(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    let file = disk.open(name, Access::ReadWrite)?;
+    let zeroes = vec![0; 64 << 10];
+    let len = file.len()?;
+    let mut offset = 0;
+    while offset < len {
+        let count = zeroes
+            .len()
+            .min(usize::try_from(len - offset).unwrap_or(usize::MAX));
+        file.write_all_at(&zeroes[..count], offset)?;
+        offset += count as u64;
+    }
+    file.sync()?;
+    disk.remove(name)?;
+    disk.sync_names()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! The real directory, clock and random generator.
+//!
+//! Invariant: every file is reached by one name under the directory's descriptor, never by a
+//! path, so nobody can put another file or a link in its place on the way.
+
+use std::ffi::CString;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::io::{
+    Access, Clock, Disk, DiskFile, Lock, LockGuard, Map, Random, check_file_len, check_name,
+};
+use crate::sync::Arc;
+use crate::sys::RawMap;
+
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    path: PathBuf,
+    dir: File,
+}
+
+impl RealDisk {
+    /// Opens a directory that is there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            dir: open_directory(path)?,
+        })
+    }
+
+    /// Makes a directory of mode 0700, and its parents if need be, durably. It may be there
+    /// already; then its mode stays.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let missing = parent
+            .ancestors()
+            .take_while(|ancestor| !ancestor.exists())
+            .count();
+        DirBuilder::new().recursive(true).create(parent)?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let disk = Self::open(path)?;
+                // Whoever made it may have died before this. A parent that may not be read is
+                // not ours to make durable.
+                match sync_directory(parent) {
+                    Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+                    result => result?,
+                }
+                return Ok(disk);
+            }
+            Err(error) => return Err(error),
+        }
+        let disk = Self::open(path)?;
+        // Each directory that was missing has its name in the one above it.
+        for ancestor in parent.ancestors().take(missing + 1) {
+            let named = !ancestor.as_os_str().is_empty();
+            sync_directory(if named { ancestor } else { Path::new(".") })?;
+        }
+        Ok(disk)
+    }
+
+    /// Opens a name and refuses what is not a regular file with one link.
+    fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        check_name(name)?;
+        // Without NONBLOCK a pipe put in the file's place would hold us for ever.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = retry_on_intr(|| rustix::fs::openat(&self.dir, name, flags, FILE_MODE));
+        let file = match opened {
+            Ok(file) => File::from(file),
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(not_a_file()),
+            Err(error) => return Err(error.into()),
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+            return Err(not_a_file());
+        }
+        Ok(file)
+    }
+
+    fn open_lock_file(&self, name: &str, lock: Lock) -> io::Result<Option<File>> {
+        match lock {
+            Lock::Exclusive => self.open_at(name, OFlags::RDWR | OFlags::CREATE).map(Some),
+            Lock::Shared => match self.open_at(name, OFlags::RDONLY) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    match self.open_at(name, OFlags::RDONLY | OFlags::CREATE) {
+                        // Nobody who has the same rights can write here, so there is nobody to
+                        // be protected from.
+                        Err(error) if cannot_write(&error) => Ok(None),
+                        result => result.map(Some),
+                    }
+                }
+                result => result.map(Some),
+            },
+        }
+    }
+}
+
+impl Disk for RealDisk {
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>> {
+        check_file_len(len)?;
+        let file = self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        if let Err(error) = allocate(&file, len) {
+            drop(file);
+            // The error that counts is the first one.
+            let _ = self.remove(name);
+            return Err(error);
+        }
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        Ok(Arc::new(RealFile(self.open_at(name, flags)?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        check_name(from)?;
+        check_name(to)?;
+        Ok(retry_on_intr(|| {
+            rustix::fs::renameat(&self.dir, from, &self.dir, to)
+        })?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        check_name(name)?;
+        Ok(retry_on_intr(|| {
+            rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())
+        })?)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            // Some file systems do not tell the type: better one name too many.
+            if entry.file_type() != FileType::Directory {
+                names.push(
+                    CString::from(entry.file_name())
+                        .to_string_lossy()
+                        .into_owned(),
+                );
+            }
+        }
+        names.retain(|name| name != "." && name != "..");
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.dir.sync_all()
+    }
+
+    fn lock(&self, name: &str, lock: Lock) -> io::Result<Box<dyn LockGuard>> {
+        let Some(file) = self.open_lock_file(name, lock)? else {
+            return Ok(Box::new(RealLock { file: None, lock }));
+        };
+        let result = match lock {
+            Lock::Exclusive => file.try_lock(),
+            Lock::Shared => file.try_lock_shared(),
+        };
+        match result {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if lock == Lock::Exclusive {
+            file.set_len(0)?;
+            file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
+        }
+        Ok(Box::new(RealLock {
+            file: Some(file),
+            lock,
+        }))
+    }
+
+    fn lock_owner(&self, name: &str) -> Option<u32> {
+        let file = self.open_at(name, OFlags::RDONLY).ok()?;
+        let mut text = [0; 16];
+        let len = file.read_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text[..len]).ok()?.trim().parse().ok()
+    }
+
+    fn free_len(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// An open file of a [`RealDisk`].
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn map(&self) -> io::Result<Arc<dyn Map>> {
+        Ok(Arc::new(RawMap::new(&self.0)?))
+    }
+}
+
+impl Map for RawMap {
+    fn copy_out(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        RawMap::copy_out(self, buf, offset)
+    }
+}
+
+#[derive(Debug)]
+struct RealLock {
+    /// `None` if the file could not be made where nobody can write.
+    file: Option<File>,
+    lock: Lock,
+}
+
+impl LockGuard for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        if let (Some(file), Lock::Exclusive) = (&self.file, self.lock) {
+            // Otherwise we would be blamed for what a later shared owner holds. Nothing depends
+            // on it: a killed process leaves its id, too.
+            let _ = file.set_len(0);
+        }
+    }
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        // A clock before 1970 is as wrong as one in 1970.
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The random generator of the operating system, asked anew each time: a copy that a program
+/// keeps for itself would repeat itself in a copy of its virtual machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    /// Panics if the operating system has no random generator, which no supported kernel lacks:
+    /// there is no safe way to go on.
+    fn fill(&self, buf: &mut [u8]) {
+        getrandom::fill(buf).expect("every supported kernel has getrandom, which cannot fail");
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    open_directory(path)?.sync_all()
+}
+
+/// Gives a new file its length and its space.
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeroes(file, len),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_zeroes(file: &File, len: u64) -> io::Result<()> {
+    let zeroes = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < len {
+        let count = zeroes
+            .len()
+            .min(usize::try_from(len - offset).unwrap_or(usize::MAX));
+        file.write_all_at(&zeroes[..count], offset)?;
+        offset += count as u64;
+    }
+    Ok(())
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        "it is not a regular file with one link",
+    )
+}
+
+fn cannot_write(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use super::*;
+
+fn disk() -> (tempfile::TempDir, RealDisk) {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::create(&dir.path().join("a/b/store")).unwrap();
+    (dir, disk)
+}
+
+fn path(disk: &RealDisk, name: &str) -> PathBuf {
+    disk.path.join(name)
+}
+
+fn kind<T>(result: io::Result<T>) -> ErrorKind {
+    result.err().expect("this must fail").kind()
+}
+
+#[test]
+fn a_directory_is_private_and_can_be_created_again() {
+    let (_dir, disk) = disk();
+    let mode = fs::metadata(&disk.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    disk.create("f", 1).unwrap();
+    let again = RealDisk::create(&disk.path).unwrap();
+    assert_eq!(again.list().unwrap(), ["f"]);
+}
+
+#[test]
+fn only_a_directory_can_be_opened_as_a_disk() {
+    let (dir, disk) = disk();
+    disk.create("f", 1).unwrap();
+    assert_eq!(
+        kind(RealDisk::open(&path(&disk, "f"))),
+        ErrorKind::NotADirectory
+    );
+    assert_eq!(
+        kind(RealDisk::create(&path(&disk, "f"))),
+        ErrorKind::NotADirectory
+    );
+    assert_eq!(
+        kind(RealDisk::open(&dir.path().join("none"))),
+        ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_created_file_is_private_zeroed_and_allocated() {
+    let (_dir, disk) = disk();
+    let file = disk.create("f", 100_000).unwrap();
+    assert_eq!(file.len().unwrap(), 100_000);
+    let mut buf = vec![1; 100_000];
+    file.read_exact_at(&mut buf, 0).unwrap();
+    assert!(buf.iter().all(|&byte| byte == 0));
+    let meta = fs::metadata(path(&disk, "f")).unwrap();
+    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+    assert!(meta.blocks() * 512 >= 100_000);
+    assert_eq!(kind(disk.create("f", 1)), ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn a_file_too_large_is_refused_and_leaves_no_name() {
+    let (_dir, disk) = disk();
+    assert_eq!(kind(disk.create("f", u64::MAX)), ErrorKind::FileTooLarge);
+    assert!(disk.create("f", i64::MAX as u64).is_err());
+    assert!(disk.list().unwrap().is_empty());
+}
+
+#[test]
+fn zeroes_are_written_where_space_cannot_be_allocated() {
+    let file = tempfile::tempfile().unwrap();
+    write_zeroes(&file, (1 << 20) + 3).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), (1 << 20) + 3);
+}
+
+#[test]
+fn what_is_written_is_read_and_mapped() {
+    let (_dir, disk) = disk();
+    let file = disk.create("f", 4096).unwrap();
+    let map = file.map().unwrap();
+    file.write_all_at(b"hello", 4000).unwrap();
+    file.sync().unwrap();
+    disk.sync_names().unwrap();
+    let mut buf = [0; 5];
+    map.copy_out(&mut buf, 4000).unwrap();
+    assert_eq!(&buf, b"hello");
+    let file = disk.open("f", Access::Read).unwrap();
+    file.read_exact_at(&mut buf, 4000).unwrap();
+    assert_eq!(&buf, b"hello");
+    assert_eq!(
+        kind(file.read_exact_at(&mut buf, 4092)),
+        ErrorKind::UnexpectedEof
+    );
+    assert_eq!(kind(map.copy_out(&mut buf, 4092)), ErrorKind::UnexpectedEof);
+    assert!(file.write_all_at(b"x", 0).is_err());
+}
+
+#[test]
+fn links_directories_and_pipes_are_refused_as_files() {
+    let (_dir, disk) = disk();
+    disk.create("f", 1).unwrap();
+    symlink("f", path(&disk, "link")).unwrap();
+    fs::create_dir(path(&disk, "dir")).unwrap();
+    rustix::fs::mkfifoat(&disk.dir, "pipe", FILE_MODE).unwrap();
+    for name in ["link", "dir", "pipe"] {
+        for access in [Access::Read, Access::ReadWrite] {
+            assert_eq!(
+                kind(disk.open(name, access)),
+                ErrorKind::InvalidInput,
+                "{name}"
+            );
+        }
+        assert_eq!(
+            kind(disk.lock(name, Lock::Exclusive)),
+            ErrorKind::InvalidInput,
+            "{name}"
+        );
+    }
+    fs::hard_link(path(&disk, "f"), path(&disk, "second")).unwrap();
+    assert_eq!(kind(disk.open("f", Access::Read)), ErrorKind::InvalidInput);
+    assert_eq!(disk.list().unwrap(), ["f", "link", "pipe", "second"]);
+}
+
+#[test]
+fn a_name_must_be_a_single_component() {
+    let (_dir, disk) = disk();
+    let long = "x".repeat(256);
+    for name in ["", ".", "..", "../x", "/x", "a/b", "a\0b", &long] {
+        assert_eq!(
+            kind(disk.create(name, 1)),
+            ErrorKind::InvalidInput,
+            "{name}"
+        );
+        assert_eq!(
+            kind(disk.open(name, Access::Read)),
+            ErrorKind::InvalidInput,
+            "{name}"
+        );
+        assert_eq!(
+            kind(disk.rename(name, "y")),
+            ErrorKind::InvalidInput,
+            "{name}"
+        );
+        assert_eq!(
+            kind(disk.rename("y", name)),
+            ErrorKind::InvalidInput,
+            "{name}"
+        );
+        assert_eq!(kind(disk.remove(name)), ErrorKind::InvalidInput, "{name}");
+        assert_eq!(
+            kind(disk.lock(name, Lock::Shared)),
+            ErrorKind::InvalidInput,
+            "{name}"
+        );
+        assert_eq!(disk.lock_owner(name), None);
+    }
+}
+
+#[test]
+fn files_are_renamed_over_others_and_removed() {
+    let (_dir, disk) = disk();
+    disk.create("a", 1).unwrap();
+    disk.create("b", 2).unwrap();
+    disk.rename("a", "b").unwrap();
+    assert_eq!(disk.list().unwrap(), ["b"]);
+    assert_eq!(disk.open("b", Access::Read).unwrap().len().unwrap(), 1);
+    disk.remove("b").unwrap();
+    assert_eq!(kind(disk.remove("b")), ErrorKind::NotFound);
+    assert_eq!(kind(disk.rename("b", "c")), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_lock_shuts_others_out_until_it_is_dropped() {
+    let (_dir, disk) = disk();
+    let other = RealDisk::open(&disk.path).unwrap();
+    let first = disk.lock("lock", Lock::Exclusive).unwrap();
+    assert_eq!(
+        kind(other.lock("lock", Lock::Exclusive)),
+        ErrorKind::WouldBlock
+    );
+    assert_eq!(
+        kind(other.lock("lock", Lock::Shared)),
+        ErrorKind::WouldBlock
+    );
+    assert_eq!(other.lock_owner("lock"), Some(std::process::id()));
+    drop(first);
+    let shared = disk.lock("lock", Lock::Shared).unwrap();
+    let _also = other.lock("lock", Lock::Shared).unwrap();
+    assert_eq!(
+        kind(other.lock("lock", Lock::Exclusive)),
+        ErrorKind::WouldBlock
+    );
+    // The former owner is not blamed.
+    assert_eq!(other.lock_owner("lock"), None);
+    drop(shared);
+}
+
+#[test]
+fn a_shared_lock_makes_its_file_where_it_can() {
+    let (_dir, disk) = disk();
+    let _lock = disk.lock("lock", Lock::Shared).unwrap();
+    assert_eq!(disk.list().unwrap(), ["lock"]);
+    let error = |number| io::Error::from_raw_os_error(number);
+    assert!(cannot_write(&error(Errno::ROFS.raw_os_error())));
+    assert!(cannot_write(&error(Errno::ACCESS.raw_os_error())));
+    assert!(!cannot_write(&error(Errno::NOSPC.raw_os_error())));
+}
+
+#[test]
+fn free_space_clock_and_randomness_are_there() {
+    let (_dir, disk) = disk();
+    assert!(disk.free_len().unwrap() > 0);
+    assert!(disk.describe().ends_with("a/b/store"));
+    assert!(SystemClock.now_ms() > 1_700_000_000_000);
+    let (mut first, mut second) = ([0; 32], [0; 32]);
+    SystemRandom.fill(&mut first);
+    SystemRandom.fill(&mut second);
+    assert_ne!(first, second);
+}

@@ -1,0 +1,96 @@
+//! The bytes of a file, cheap to copy.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::sync::Arc;
+
+const CHUNK_LEN: usize = 4096;
+
+type Chunk = [u8; CHUNK_LEN];
+
+/// Bytes in shared chunks; a chunk that was never written is zeroes and takes no memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Image {
+    len: u64,
+    chunks: Arc<BTreeMap<u64, Arc<Chunk>>>,
+}
+
+impl Image {
+    /// That many bytes of zeroes.
+    pub fn zeroes(len: u64) -> Self {
+        Self {
+            len,
+            chunks: Arc::default(),
+        }
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// `UnexpectedEof` past the end.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64);
+        if !buf.is_empty() && end.is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for_chunks(offset, buf.len(), |index, within, part| {
+            let to = &mut buf[part.clone()];
+            match self.chunks.get(&index) {
+                Some(chunk) => to.copy_from_slice(&chunk[within..within + part.len()]),
+                None => to.fill(0),
+            }
+        });
+        Ok(())
+    }
+
+    /// Past the end the image grows. The caller has checked that the end is a valid length.
+    pub fn write(&mut self, bytes: &[u8], offset: u64) {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        for_chunks(offset, bytes.len(), |index, within, part| {
+            let chunk = chunks
+                .entry(index)
+                .or_insert_with(|| Arc::new([0; CHUNK_LEN]));
+            Arc::make_mut(chunk)[within..within + part.len()].copy_from_slice(&bytes[part]);
+        });
+        if !bytes.is_empty() {
+            self.len = self.len.max(offset + bytes.len() as u64);
+        }
+    }
+
+    /// Becomes equal to `newer` around a range, sharing its chunks, and in length.
+    pub fn follow(&mut self, newer: &Self, offset: u64, len: usize) {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        for_chunks(offset, len, |index, _, _| {
+            if let Some(chunk) = newer.chunks.get(&index) {
+                chunks.insert(index, Arc::clone(chunk));
+            }
+        });
+        self.len = newer.len;
+    }
+
+    /// Adds length and bytes to a hash; equal bytes give equal hashes.
+    pub fn hash(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(&self.len.to_le_bytes());
+        for (index, chunk) in &*self.chunks {
+            if **chunk != [0; CHUNK_LEN] {
+                hasher.update(&index.to_le_bytes());
+                hasher.update(&**chunk);
+            }
+        }
+        hasher.update(&u64::MAX.to_le_bytes());
+    }
+}
+
+/// Cuts a range at the chunks' edges: index of the chunk, start in the chunk, part of the range.
+fn for_chunks(offset: u64, len: usize, mut step: impl FnMut(u64, usize, std::ops::Range<usize>)) {
+    let mut done = 0;
+    while done < len {
+        let at = offset + done as u64;
+        let within = (at % CHUNK_LEN as u64) as usize;
+        let count = (CHUNK_LEN - within).min(len - done);
+        step(at / CHUNK_LEN as u64, within, done..done + count);
+        done += count;
+    }
+}

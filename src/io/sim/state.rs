@@ -1,0 +1,352 @@
+//! What the simulated machine knows: files, names, and what of both is not durable yet.
+//!
+//! Invariants: the durable bytes of a file with its pending writes on top are its live bytes; the
+//! durable names with the pending changes on top are the live names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::image::Image;
+use super::{Counts, Lie};
+use crate::io::{Lock, check_file_len};
+use crate::sync::Arc;
+
+/// Free space of a machine that nobody gave a limit: much, but far from overflowing.
+const FREE_LEN: u64 = 1 << 50;
+
+pub(super) type Names = BTreeMap<Arc<str>, InodeNo>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct InodeNo(u64);
+
+/// A write that no sync has covered yet.
+#[derive(Clone, Debug)]
+pub(super) struct PendingWrite {
+    /// Its place among all writes of the machine.
+    pub order: u64,
+    pub offset: u64,
+    pub bytes: Arc<[u8]>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Inode {
+    pub live: Image,
+    pub durable: Image,
+    pub pending: Vec<PendingWrite>,
+    pub directory: Arc<str>,
+    /// The last name it had.
+    pub name: Arc<str>,
+    /// Shared with every open file and map, so that an inode without a name lives as long.
+    pub handles: Arc<()>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Insert { name: Arc<str>, inode: InodeNo },
+    Rename { from: Arc<str>, to: Arc<str> },
+    Remove { name: Arc<str> },
+}
+
+impl Change {
+    pub fn apply(&self, names: &mut Names) {
+        match self {
+            Self::Insert { name, inode } => {
+                names.insert(Arc::clone(name), *inode);
+            }
+            Self::Rename { from, to } => {
+                let inode = names
+                    .remove(from)
+                    .expect("BUG: changes are applied in order");
+                names.insert(Arc::clone(to), inode);
+            }
+            Self::Remove { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+/// A change of names that no sync of its directory has covered yet.
+#[derive(Clone, Debug)]
+pub(super) struct PendingChange {
+    pub directory: Arc<str>,
+    pub change: Change,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Directory {
+    pub live: Names,
+    pub durable: Names,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub inodes: BTreeMap<InodeNo, Inode>,
+    pub directories: BTreeMap<Arc<str>, Directory>,
+    /// In the order in which they were made, whatever the directory.
+    pub changes: Vec<PendingChange>,
+    pub free_len: u64,
+    pub counts: Counts,
+    pub lie: Lie,
+    locks: BTreeMap<(Arc<str>, Arc<str>), LockState>,
+    next_inode: u64,
+    next_order: u64,
+}
+
+#[derive(Debug)]
+enum LockState {
+    Shared(usize),
+    Exclusive,
+}
+
+impl State {
+    pub fn new() -> Self {
+        Self {
+            inodes: BTreeMap::new(),
+            directories: BTreeMap::new(),
+            changes: Vec::new(),
+            free_len: FREE_LEN,
+            counts: Counts::default(),
+            lie: Lie::Never,
+            locks: BTreeMap::new(),
+            next_inode: 0,
+            next_order: 0,
+        }
+    }
+
+    /// The same files and names in a machine where nothing is open or locked.
+    pub fn fork(&self) -> Self {
+        let mut inodes = self.inodes.clone();
+        for inode in inodes.values_mut() {
+            inode.handles = Arc::default();
+        }
+        let mut state = Self {
+            inodes,
+            directories: self.directories.clone(),
+            changes: self.changes.clone(),
+            free_len: self.free_len,
+            next_inode: self.next_inode,
+            next_order: self.next_order,
+            ..Self::new()
+        };
+        state.drop_unreachable();
+        state
+    }
+
+    pub fn names(&self, directory: &str) -> &Names {
+        &self
+            .directories
+            .get(directory)
+            .expect("BUG: a directory is never removed")
+            .live
+    }
+
+    pub fn find(&self, directory: &str, name: &str) -> io::Result<InodeNo> {
+        self.names(directory)
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub fn inode(&self, no: InodeNo) -> &Inode {
+        self.inodes.get(&no).expect("BUG: an open inode is kept")
+    }
+
+    pub fn create(&mut self, directory: &Arc<str>, name: &str, len: u64) -> io::Result<InodeNo> {
+        check_file_len(len)?;
+        if self.find(directory, name).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.take_space(len)?;
+        let no = InodeNo(self.next_inode);
+        self.next_inode += 1;
+        let name: Arc<str> = name.into();
+        let inode = Inode {
+            live: Image::zeroes(len),
+            durable: Image::zeroes(len),
+            pending: Vec::new(),
+            directory: Arc::clone(directory),
+            name: Arc::clone(&name),
+            handles: Arc::default(),
+        };
+        self.inodes.insert(no, inode);
+        self.change(directory, Change::Insert { name, inode: no });
+        Ok(no)
+    }
+
+    pub fn rename(&mut self, directory: &Arc<str>, from: &str, to: &str) -> io::Result<()> {
+        let no = self.find(directory, from)?;
+        if from == to {
+            return Ok(());
+        }
+        if let Ok(replaced) = self.find(directory, to) {
+            self.free_len += self.inode(replaced).live.len();
+        }
+        let to: Arc<str> = to.into();
+        if let Some(inode) = self.inodes.get_mut(&no) {
+            inode.name = Arc::clone(&to);
+        }
+        self.change(
+            directory,
+            Change::Rename {
+                from: from.into(),
+                to,
+            },
+        );
+        Ok(())
+    }
+
+    pub fn remove(&mut self, directory: &Arc<str>, name: &str) -> io::Result<()> {
+        let no = self.find(directory, name)?;
+        self.free_len += self.inode(no).live.len();
+        self.change(directory, Change::Remove { name: name.into() });
+        Ok(())
+    }
+
+    pub fn write(&mut self, no: InodeNo, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset
+            .checked_add(bytes.len() as u64)
+            .ok_or(io::ErrorKind::FileTooLarge)?;
+        check_file_len(end)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.take_space(end.saturating_sub(self.inode(no).live.len()))?;
+        let order = self.next_order;
+        self.next_order += 1;
+        self.counts.writes += 1;
+        self.counts.written_bytes += bytes.len() as u64;
+        let inode = self
+            .inodes
+            .get_mut(&no)
+            .expect("BUG: an open inode is kept");
+        inode.live.write(bytes, offset);
+        inode.pending.push(PendingWrite {
+            order,
+            offset,
+            bytes: bytes.into(),
+        });
+        Ok(())
+    }
+
+    /// Makes the bytes of a file durable, unless the disk lies.
+    pub fn commit_bytes(&mut self, no: InodeNo) {
+        self.counts.syncs += 1;
+        if self.lies() {
+            return;
+        }
+        let inode = self
+            .inodes
+            .get_mut(&no)
+            .expect("BUG: an open inode is kept");
+        for write in std::mem::take(&mut inode.pending) {
+            inode
+                .durable
+                .follow(&inode.live, write.offset, write.bytes.len());
+        }
+    }
+
+    /// Makes the names of a directory durable, unless the disk lies.
+    pub fn commit_names(&mut self, directory: &str) {
+        self.counts.name_syncs += 1;
+        if self.lies() {
+            return;
+        }
+        let names = self
+            .directories
+            .get_mut(directory)
+            .expect("BUG: never removed");
+        names.durable = names.live.clone();
+        self.changes
+            .retain(|change| &*change.directory != directory);
+        self.drop_unreachable();
+    }
+
+    /// Inodes that have, had, or may yet have again a name.
+    pub fn reachable(&self) -> BTreeSet<InodeNo> {
+        let names = self
+            .directories
+            .values()
+            .flat_map(|names| names.live.values().chain(names.durable.values()));
+        let created = self
+            .changes
+            .iter()
+            .filter_map(|change| match &change.change {
+                Change::Insert { inode, .. } => Some(inode),
+                _ => None,
+            });
+        names.chain(created).copied().collect()
+    }
+
+    /// Bytes of all files that have a name.
+    pub fn named_len(&self) -> u64 {
+        let inodes = self
+            .directories
+            .values()
+            .flat_map(|names| names.live.values());
+        inodes.map(|no| self.inode(*no).live.len()).sum()
+    }
+
+    /// False if another has it.
+    pub fn try_lock(&mut self, key: (Arc<str>, Arc<str>), lock: Lock) -> bool {
+        match (self.locks.get_mut(&key), lock) {
+            (None, Lock::Shared) => {
+                self.locks.insert(key, LockState::Shared(1));
+            }
+            (None, Lock::Exclusive) => {
+                self.locks.insert(key, LockState::Exclusive);
+            }
+            (Some(LockState::Shared(count)), Lock::Shared) => *count += 1,
+            _ => return false,
+        }
+        true
+    }
+
+    pub fn unlock(&mut self, key: &(Arc<str>, Arc<str>)) {
+        match self.locks.get_mut(key) {
+            Some(LockState::Shared(count)) if *count > 1 => *count -= 1,
+            _ => {
+                self.locks.remove(key);
+            }
+        }
+    }
+
+    pub fn is_locked_exclusively(&self, directory: &Arc<str>, name: &str) -> bool {
+        let key = (Arc::clone(directory), name.into());
+        matches!(self.locks.get(&key), Some(LockState::Exclusive))
+    }
+
+    fn change(&mut self, directory: &Arc<str>, change: Change) {
+        let names = self
+            .directories
+            .get_mut(directory)
+            .expect("BUG: never removed");
+        change.apply(&mut names.live);
+        self.changes.push(PendingChange {
+            directory: Arc::clone(directory),
+            change,
+        });
+    }
+
+    fn take_space(&mut self, len: u64) -> io::Result<()> {
+        self.free_len = self
+            .free_len
+            .checked_sub(len)
+            .ok_or(io::ErrorKind::StorageFull)?;
+        Ok(())
+    }
+
+    fn drop_unreachable(&mut self) {
+        let reachable = self.reachable();
+        self.inodes
+            .retain(|no, inode| reachable.contains(no) || Arc::strong_count(&inode.handles) > 1);
+    }
+
+    fn lies(&self) -> bool {
+        match self.lie {
+            Lie::Never => false,
+            Lie::Nth(n) => self.counts.syncs + self.counts.name_syncs == n,
+            Lie::Always => true,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Mapped files, behind the library's only `unsafe`.
+//!
+//! Invariant: no reference to mapped bytes ever exists. Other processes may change a mapped file
+//! at any time, so bytes are copied out, and the copy is what a caller verifies and uses.
+#![expect(
+    unsafe_code,
+    reason = "a mapped page can only be read through a raw pointer"
+)]
+
+use std::fs::File;
+use std::io;
+use std::ptr;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+/// A file mapped for reading.
+#[derive(Debug)]
+pub struct RawMap(MmapRaw);
+
+impl RawMap {
+    /// Maps all bytes that the file has now.
+    ///
+    /// If the file gets shorter afterwards, reading the lost part kills the process (SIGBUS).
+    pub fn new(file: &File) -> io::Result<Self> {
+        let map = MmapOptions::new().map_raw_read_only(file)?;
+        // Volumes are read a page here and a page there: reading ahead would fetch what nobody
+        // asks for.
+        map.advise(Advice::Random)?;
+        // A forked child has no use for it, and forking gets cheaper.
+        map.advise(Advice::DontFork)?;
+        Ok(Self(map))
+    }
+
+    /// Length of the map in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the map has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies bytes out; `UnexpectedEof` past the end of the map.
+    pub fn copy_out(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let end = start
+            .checked_add(buf.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        if end > self.0.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: `start..end` lies in the map, which lives as long as `self`. `buf` is memory of
+        // ours that nobody else refers to, so it does not overlap a map that only we made. The
+        // mapped bytes may change while they are copied: then the copy is a mixture, which every
+        // caller finds out by its tag or checksum.
+        unsafe {
+            ptr::copy_nonoverlapping(self.0.as_ptr().add(start), buf.as_mut_ptr(), buf.len());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_map_gives_the_bytes_of_the_file_and_nothing_past_them() {
+        let map = RawMap::new(&file(b"0123456789")).unwrap();
+        let mut buf = [0; 4];
+        map.copy_out(&mut buf, 6).unwrap();
+        assert_eq!(&buf, b"6789");
+        for offset in [7, 10, 1 << 40, u64::MAX] {
+            let error = map.copy_out(&mut buf, offset).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        map.copy_out(&mut [], 10).unwrap();
+    }
+
+    #[test]
+    fn a_write_shows_in_the_map_at_once() {
+        use std::os::unix::fs::FileExt;
+        let file = file(&[0; 4096]);
+        let map = RawMap::new(&file).unwrap();
+        file.write_all_at(b"new", 100).unwrap();
+        let mut buf = [0; 3];
+        map.copy_out(&mut buf, 100).unwrap();
+        assert_eq!(&buf, b"new");
+    }
+
+    #[test]
+    fn an_empty_file_maps_to_nothing() {
+        let map = RawMap::new(&file(b"")).unwrap();
+        assert!(map.is_empty());
+        assert!(map.copy_out(&mut [0], 0).is_err());
+    }
+}
