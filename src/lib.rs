@@ -1,5 +1,6 @@
 //! offshoot: an encrypted block store with real copy-on-write volumes.
 
+pub mod check;
 pub mod crypto;
 pub mod error;
 pub mod format;
