@@ -97,6 +97,13 @@ impl<'a> Files<'a> {
         file.len().map_err(trouble)
     }
 
+    /// Whole slots that a segment file has; 0 if it cannot be opened.
+    pub fn slot_count(&self, segment: SegmentId) -> u32 {
+        let len = self.segment(segment).and_then(|f| f.len().map_err(trouble));
+        let slots = len.unwrap_or(0) / SLOT_LEN as u64;
+        u32::try_from(slots).unwrap_or(u32::MAX)
+    }
+
     /// Slots of a file that is not a segment.
     pub fn read_named(&self, name: &str, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
         let file = self.disk.open(name, Access::Read).map_err(trouble)?;

@@ -93,10 +93,6 @@ impl Findings {
         });
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// Whether further findings are only counted.
     pub fn is_full(&self) -> bool {
         self.list.len() >= FINDINGS_MAX

@@ -148,7 +148,7 @@ impl<'a> Log<'a> {
     fn link(&self, head: &BatchHead, depth: Depth) -> Link {
         let header = &head.header;
         let (bad, malformed) = match parts(head, &self.geometry) {
-            Ok(parts) if depth == Depth::Bodies => (self.bad_parts(parts), None),
+            Ok(parts) if depth == Depth::Bodies => (bad_parts(self.files, parts), None),
             Ok(_) => (Vec::new(), None),
             Err(damage) => (Vec::new(), Some(damage)),
         };
@@ -165,23 +165,24 @@ impl<'a> Log<'a> {
             malformed,
         }
     }
+}
 
-    fn bad_parts(&self, parts: Vec<Part>) -> Vec<BadPart> {
-        let verify = |part: &Part| match self.files.read(part.at, part.slots) {
-            Ok(bytes) if crc32fast::hash(&bytes) == part.crc => None,
-            Ok(_) => Some(Trouble::Damage(Damage::BadChecksum)),
-            Err(trouble) => Some(trouble),
-        };
-        let bad = parts.into_iter().filter_map(|part| {
-            let trouble = verify(&part)?;
-            Some(BadPart { part, trouble })
-        });
-        bad.collect()
-    }
+/// The parts that do not match their checksums.
+pub(super) fn bad_parts(files: &Files<'_>, parts: Vec<Part>) -> Vec<BadPart> {
+    let verify = |part: &Part| match files.read(part.at, part.slots) {
+        Ok(bytes) if crc32fast::hash(&bytes) == part.crc => None,
+        Ok(_) => Some(Trouble::Damage(Damage::BadChecksum)),
+        Err(trouble) => Some(trouble),
+    };
+    let bad = parts.into_iter().filter_map(|part| {
+        let trouble = verify(&part)?;
+        Some(BadPart { part, trouble })
+    });
+    bad.collect()
 }
 
 /// What the body of a batch holds, by its records: pages or nodes, slot after slot.
-fn parts(head: &BatchHead, geometry: &Geometry) -> Result<Vec<Part>, Damage> {
+pub(super) fn parts(head: &BatchHead, geometry: &Geometry) -> Result<Vec<Part>, Damage> {
     let mut parts: Vec<Part> = Vec::new();
     let mut next = head.body();
     for record in Records::new(&head.records) {

@@ -36,17 +36,14 @@ pub(super) fn scan(
             continue;
         }
         let mut slot = if segment == end.segment { end.slot } else { 1 };
-        while slot < geometry.segment_slots {
-            let count = CHUNK.min(geometry.segment_slots - slot);
+        let slots = files.slot_count(segment).min(geometry.segment_slots);
+        while slot < slots {
+            let count = CHUNK.min(slots - slot);
             let first = SlotAddr { segment, slot };
             budget += u64::from(count) * 4;
             slot += count;
-            let Ok(bytes) = files.read(first, count) else {
-                continue;
-            };
-            for (at, bytes) in (first.slot..).zip(bytes.chunks_exact(SLOT_LEN)) {
-                let at = SlotAddr { segment, slot: at };
-                let Ok(cost) = BatchHead::peek(bytes, at, geometry.segment_slots - at.slot) else {
+            for (at, bytes) in read(files, first, count) {
+                let Ok(cost) = BatchHead::peek(&bytes, at, geometry.segment_slots - at.slot) else {
                     continue;
                 };
                 let Some(left) = budget.checked_sub(u64::from(cost)) else {
@@ -59,6 +56,22 @@ pub(super) fn scan(
         }
     }
     scan
+}
+
+/// Slots that can be read, one by one where not all of them can.
+fn read(files: &Files<'_>, first: SlotAddr, count: u32) -> Vec<(SlotAddr, Vec<u8>)> {
+    let addresses = (0..count).map(|index| SlotAddr {
+        slot: first.slot + index,
+        ..first
+    });
+    match files.read(first, count) {
+        Ok(bytes) => addresses
+            .zip(bytes.chunks_exact(SLOT_LEN).map(<[u8]>::to_vec))
+            .collect(),
+        Err(_) => addresses
+            .filter_map(|at| Some((at, files.read(at, 1).ok()?)))
+            .collect(),
+    }
 }
 
 fn note(
