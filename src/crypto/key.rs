@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::cipher::{Aes256Gcm, NONCE_LEN, PageCipher, TAG_LEN};
 use crate::error::Damage;
-use crate::io::Random;
+use crate::source::Random;
 
 /// Length of a wrapped secret: nonce (12), ciphertext (32), tag (16).
 pub const WRAPPED_LEN: usize = NONCE_LEN + 32 + TAG_LEN;

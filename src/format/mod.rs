@@ -36,3 +36,6 @@ pub const LAYOUT: &[layout::Struct] = &[
     node::InnerItem::LAYOUT,
     node::DiskNodeRef::LAYOUT,
 ];
+
+#[cfg(test)]
+mod tests;

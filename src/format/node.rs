@@ -199,9 +199,12 @@ impl DiskNode {
             key_epoch: self.key_epoch.0.into(),
             reserved_c: [0; 12],
         };
-        slot[..32].copy_from_slice(header.as_bytes());
-        header.crc = crc32fast::hash(&slot[8..]).into();
-        slot[..32].copy_from_slice(header.as_bytes());
+        let (head, _) = slot.split_at_mut(size_of::<NodeHeader>());
+        head.copy_from_slice(header.as_bytes());
+        let (_, checked) = slot.split_at(8);
+        header.crc = crc32fast::hash(checked).into();
+        let (head, _) = slot.split_at_mut(size_of::<NodeHeader>());
+        head.copy_from_slice(header.as_bytes());
         slot
     }
 

@@ -105,18 +105,6 @@ pub trait Map: Send + Sync + Debug {
     fn copy_out(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-/// The time, as milliseconds since 1970-01-01 UTC.
-pub trait Clock: Send + Sync + Debug {
-    /// The time now.
-    fn now_ms(&self) -> u64;
-}
-
-/// Random bytes fit for keys.
-pub trait Random: Send + Sync + Debug {
-    /// Fills `buf`.
-    fn fill(&self, buf: &mut [u8]);
-}
-
 /// Refuses a name that is not a single path component.
 fn check_name(name: &str) -> io::Result<()> {
     let bad = name.is_empty() || name.len() > 255 || name.contains(['/', '\0']);

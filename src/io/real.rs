@@ -13,9 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::io::{
-    Access, Clock, Disk, DiskFile, Lock, LockGuard, Map, Random, check_file_len, check_name,
-};
+use crate::io::{Access, Disk, DiskFile, Lock, LockGuard, Map, check_file_len, check_name};
+use crate::source::{Clock, Random};
 use crate::sync::Arc;
 use crate::sys::RawMap;
 

@@ -12,7 +12,8 @@ use crate::format::record::{PageDelta, PageRange, Record};
 use crate::format::segment::{SegmentHeader, segment_file_name};
 use crate::format::superblock::{Geometry, Position, Superblock, TableRef};
 use crate::io::sim::{SimDisk, SimMachine, SimRandom};
-use crate::io::{Access, Disk, Random};
+use crate::io::{Access, Disk};
+use crate::source::Random;
 use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SLOT_LEN, SegmentId, Seq,
     SlotAddr, StoreId,

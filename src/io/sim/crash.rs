@@ -8,7 +8,7 @@
 use super::SimRandom;
 use super::image::Image;
 use super::state::{InodeNo, PendingWrite, State};
-use crate::io::Random;
+use crate::source::Random;
 
 /// Bytes that a power loss writes all of or none of.
 pub const SECTOR_LEN: u64 = 512;

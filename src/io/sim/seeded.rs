@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::io::{Clock, Random};
+use crate::source::{Clock, Random};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// A clock that stands still but for 1 ms at each look.

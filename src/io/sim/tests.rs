@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use super::*;
-use crate::io::{Access, Clock, Disk, DiskFile, Lock, Random};
+use crate::io::{Access, Disk, DiskFile, Lock};
+use crate::source::{Clock, Random};
 
 type Tree = BTreeMap<String, Vec<u8>>;
 

@@ -1,0 +1,119 @@
+//! Page tables: copy-on-write B+trees from page numbers to entries, one per head.
+//!
+//! A tree is a handle on a root. Cloning it copies the handle, and a change shadows the nodes
+//! from the root to what it touches, so clones share all the rest and never see it. Nodes that
+//! changed stay in memory without an address until a checkpoint gives them one; the others are
+//! loaded through a [`NodeSource`].
+//!
+//! Invariant: a node that anything else refers to is never changed. A node has 1 to fan-out
+//! items, sorted; its children are one level lower, and a child's pages are at or above its
+//! `first_page` and below the next child's. No page is below the first child's `first_page`.
+//!
+//! This module reads and writes no bytes itself, and does not know when a node dies.
+
+mod iter;
+mod node;
+mod read;
+mod remove;
+mod write;
+
+use crate::btree::node::Body;
+use crate::format::node::{NODE_ITEMS_MAX, NodeRef};
+use crate::sync::Arc;
+
+pub use crate::btree::iter::Iter;
+pub use crate::btree::node::{Child, Node, NodeSource};
+
+/// A page table. A clone costs nothing and shares every node.
+///
+/// A change that fails leaves the tree it was made on unusable, but no other: make it on a clone.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    root: Option<Child>,
+}
+
+/// The most items in a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fanout(usize);
+
+impl Fanout {
+    /// A fan-out for tests of high trees with few pages.
+    ///
+    /// # Panics
+    ///
+    /// If it is not in 3 to [`NODE_ITEMS_MAX`].
+    pub const fn new(items_max: usize) -> Self {
+        assert!(
+            items_max >= 3 && items_max <= NODE_ITEMS_MAX,
+            "BUG: such a fan-out cannot be"
+        );
+        Self(items_max)
+    }
+}
+
+impl Default for Fanout {
+    /// As many items as a slot holds.
+    fn default() -> Self {
+        Self(NODE_ITEMS_MAX)
+    }
+}
+
+impl Tree {
+    /// The tree whose root was written there; without a root, the empty one.
+    pub fn from_root(root: Option<NodeRef>) -> Self {
+        Self {
+            root: root.map(Child::Disk),
+        }
+    }
+
+    /// Whether both have the same root, and so the same pages. Equal trees may have two roots.
+    pub fn same_as(&self, other: &Self) -> bool {
+        match (&self.root, &other.root) {
+            (None, None) => true,
+            (Some(one), Some(two)) => one.is_same(two),
+            _ => false,
+        }
+    }
+
+    /// The root's address: `Some(None)` of an empty tree, `None` if the root has none yet.
+    pub fn root_ref(&self) -> Option<Option<NodeRef>> {
+        match &self.root {
+            None => Some(None),
+            Some(root) => root.written().map(Some),
+        }
+    }
+
+    /// The nodes without an address, each once, by ascending level: children before parents.
+    ///
+    /// A clone that shares such a node names it too.
+    pub fn unwritten(&self) -> Vec<Arc<Node>> {
+        let mut nodes = Vec::new();
+        if let Some(root) = &self.root {
+            collect_unwritten(root, &mut nodes);
+        }
+        nodes.sort_by_key(|node| node.level());
+        nodes
+    }
+}
+
+fn collect_unwritten(child: &Child, nodes: &mut Vec<Arc<Node>>) {
+    let Child::Memory(node) = child else { return };
+    let Body::Inner(children) = node.body() else {
+        if node.written().is_none() {
+            nodes.push(Arc::clone(node));
+        }
+        return;
+    };
+    if node.written().is_some() {
+        // It could not be encoded before its children had addresses, and they only change with it.
+        debug_assert!(children.iter().all(|(_, child)| child.written().is_some()));
+        return;
+    }
+    for (_, child) in children {
+        collect_unwritten(child, nodes);
+    }
+    nodes.push(Arc::clone(node));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Setting pages. Shadows the path from the root to the leaf, and splits what becomes too full.
+
+use std::mem;
+
+use crate::btree::node::{Body, Child, Node, NodeSource, Span, child_index, load};
+use crate::btree::{Fanout, Tree};
+use crate::error::{Error, Result};
+use crate::format::entry::Entry;
+use crate::format::node::LEVEL_MAX;
+use crate::sync::Arc;
+use crate::units::{KeyEpoch, PageNo};
+
+/// What every step of a change needs.
+pub(super) struct Change<'a> {
+    pub(super) source: &'a dyn NodeSource,
+    pub(super) fanout: Fanout,
+    pub(super) key_epoch: KeyEpoch,
+}
+
+impl Tree {
+    /// Sets a page, and returns what was there.
+    ///
+    /// The nodes it changes are born in `key_epoch`. Pages set in ascending order fill leaves to
+    /// the last item.
+    pub fn set(
+        &mut self,
+        source: &dyn NodeSource,
+        fanout: Fanout,
+        key_epoch: KeyEpoch,
+        page: PageNo,
+        entry: Entry,
+    ) -> Result<Option<Entry>> {
+        let change = Change {
+            source,
+            fanout,
+            key_epoch,
+        };
+        let Some(root) = &mut self.root else {
+            let leaf = Node::new(key_epoch, 0, Body::Leaf(vec![(page, entry)]));
+            self.root = Some(Child::memory(leaf));
+            return Ok(None);
+        };
+        let span = Span::of_root(root);
+        let set = change.set(root, span, page, entry)?;
+        if let Some(right) = set.split {
+            if span.level >= LEVEL_MAX {
+                let max = u64::from(LEVEL_MAX) + 1;
+                return Err(Error::LimitExceeded {
+                    limit: "levels of a page table",
+                    max,
+                });
+            }
+            // Nothing is left of the first child, so it may hold every page from the first on.
+            let children = vec![(span.start, root.clone()), right];
+            let node = Node::new(key_epoch, span.level + 1, Body::Inner(children));
+            self.root = Some(Child::memory(node));
+        }
+        Ok(set.old)
+    }
+}
+
+/// What setting a page did to a node.
+struct Set {
+    old: Option<Entry>,
+    /// The new right neighbour.
+    split: Option<(PageNo, Child)>,
+}
+
+impl Change<'_> {
+    fn set(&self, child: &mut Child, span: Span, page: PageNo, entry: Entry) -> Result<Set> {
+        match self.shadow(child, span)? {
+            Body::Leaf(pages) => match pages.binary_search_by_key(&page, |&(page, _)| page) {
+                Ok(index) => {
+                    let old = mem::replace(&mut pages[index].1, entry);
+                    Ok(Set {
+                        old: Some(old),
+                        split: None,
+                    })
+                }
+                Err(index) => {
+                    let split = self.insert(pages, index, (page, entry));
+                    let split =
+                        split.map(|(first, right)| (first, self.node(0, Body::Leaf(right))));
+                    Ok(Set { old: None, split })
+                }
+            },
+            Body::Inner(children) => {
+                let index = child_index(children, page);
+                // A page below the first child: that child takes it.
+                children[index].0 = children[index].0.min(page);
+                let below = span.of_child(children, index);
+                let set = self.set(&mut children[index].1, below, page, entry)?;
+                let split = set
+                    .split
+                    .and_then(|right| self.insert(children, index + 1, right));
+                let split =
+                    split.map(|(first, right)| (first, self.node(span.level, Body::Inner(right))));
+                Ok(Set {
+                    old: set.old,
+                    split,
+                })
+            }
+        }
+    }
+
+    /// The child's items, to be changed: in a copy if anything else refers to the child.
+    fn shadow<'c>(&self, child: &'c mut Child, span: Span) -> Result<&'c mut Body> {
+        if let Child::Disk(at) = child {
+            *child = Child::Memory(load(self.source, at, span)?);
+        }
+        match child {
+            Child::Memory(node) => Ok(Arc::make_mut(node).body_mut(self.key_epoch)),
+            Child::Disk(_) => unreachable!("BUG: a loaded child is not in memory"),
+        }
+    }
+
+    /// Inserts an item, and splits off what the new right neighbour gets if it is one too many.
+    fn insert<T>(
+        &self,
+        items: &mut Vec<(PageNo, T)>,
+        index: usize,
+        item: (PageNo, T),
+    ) -> Option<(PageNo, Vec<(PageNo, T)>)> {
+        items.insert(index, item);
+        if items.len() <= self.fanout.0 {
+            return None;
+        }
+        // An item at the end is likely the next of an ascending run: the full node stays full.
+        let at = if index + 1 == items.len() {
+            index
+        } else {
+            items.len() / 2
+        };
+        let right = items.split_off(at);
+        Some((right[0].0, right))
+    }
+
+    pub(super) fn node(&self, level: u8, body: Body) -> Child {
+        Child::memory(Node::new(self.key_epoch, level, body))
+    }
+}

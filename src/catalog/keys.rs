@@ -1,0 +1,165 @@
+//! The keys of one head: from its head key up the chain of key epochs.
+
+use std::collections::HashMap;
+
+use crate::catalog::state::Catalog;
+use crate::crypto::{self, Opener, Sealer, Secret, WRAPPED_LEN};
+use crate::error::Damage;
+use crate::format::catalog::{HeadRecord, KeyEpochRecord};
+use crate::segment::EpochKey;
+use crate::source::Random;
+use crate::sync::{Arc, Mutex, RwLock};
+use crate::units::{KeyEpoch, ResourceId};
+
+/// What a subkey is derived from: an epoch and a salt.
+type OpenerId = (KeyEpoch, [u8; 12]);
+
+/// An unlocked head. Keys that other heads unlocked do not serve this one.
+#[derive(Debug)]
+pub struct HeadKeys {
+    head_key: Secret,
+    epochs: RwLock<HashMap<KeyEpoch, Arc<EpochKey>>>,
+    openers: RwLock<HashMap<OpenerId, Arc<Opener>>>,
+    sealer: Mutex<Option<(KeyEpoch, Arc<Sealer>)>>,
+}
+
+impl HeadKeys {
+    /// Unlocks a head with its head key.
+    pub fn unlock(
+        head: &HeadRecord,
+        epoch: &KeyEpochRecord,
+        head_key: Secret,
+    ) -> Result<Self, Damage> {
+        let aad = head_aad(&head.resource_id, epoch);
+        let secret = crypto::unwrap(&head_key, &head.wrapped_key, &aad)?;
+        let keys = Self::new(head_key);
+        keys.add(Arc::new(committed(epoch, secret)?));
+        Ok(keys)
+    }
+
+    /// The keys of a head that is being made.
+    pub fn new(head_key: Secret) -> Self {
+        Self {
+            head_key,
+            epochs: RwLock::default(),
+            openers: RwLock::default(),
+            sealer: Mutex::default(),
+        }
+    }
+
+    /// Adds an epoch that this head opened.
+    pub fn add(&self, key: Arc<EpochKey>) {
+        self.epochs.write().insert(key.key_epoch, key);
+    }
+
+    /// Wraps the key of an open epoch under the head key.
+    pub fn wrap(
+        &self,
+        resource_id: &ResourceId,
+        epoch: &KeyEpochRecord,
+        key: &EpochKey,
+        random: &dyn Random,
+    ) -> [u8; WRAPPED_LEN] {
+        crypto::wrap(
+            &self.head_key,
+            &key.secret,
+            &head_aad(resource_id, epoch),
+            random,
+        )
+    }
+
+    /// The keys of an epoch at or above `open`, this head's open one.
+    pub fn epoch(
+        &self,
+        open: KeyEpoch,
+        target: KeyEpoch,
+        catalog: &Catalog,
+    ) -> Result<Arc<EpochKey>, Damage> {
+        if let Some(key) = self.epochs.read().get(&target) {
+            return Ok(key.clone());
+        }
+        let missing = Damage::Inconsistent("a key epoch does not exist");
+        let foreign = Damage::Inconsistent("a key epoch is not above its head's");
+        let depth = catalog.key_epoch(target).ok_or(missing)?.depth;
+        let cached = |id: KeyEpoch| self.epochs.read().get(&id).cloned();
+        let mut key = cached(open).ok_or(missing)?;
+        while key.key_epoch != target {
+            let record = catalog.key_epoch(key.key_epoch).ok_or(missing)?;
+            let is_on_the_way = |to: KeyEpoch| {
+                catalog
+                    .key_epoch(to)
+                    .is_some_and(|far| far.depth >= depth && far.depth < record.depth)
+            };
+            let far = record.far.filter(|link| is_on_the_way(link.to));
+            let above = record.above.filter(|link| is_on_the_way(link.to));
+            let link = far.or(above).ok_or(foreign)?;
+            key = match cached(link.to) {
+                Some(key) => key,
+                None => {
+                    let next = catalog.key_epoch(link.to).ok_or(missing)?;
+                    let aad = link_aad(record, next);
+                    let secret = crypto::unwrap(&key.wrap, &link.wrapped, &aad)?;
+                    let next = Arc::new(committed(next, secret)?);
+                    self.add(next.clone());
+                    next
+                }
+            };
+        }
+        Ok(key)
+    }
+
+    /// Opens pages of an epoch that were sealed under a salt.
+    pub fn opener(&self, key: &EpochKey, salt: [u8; 12]) -> Arc<Opener> {
+        let id = (key.key_epoch, salt);
+        if let Some(opener) = self.openers.read().get(&id) {
+            return opener.clone();
+        }
+        let opener = Arc::new(Opener::new(&key.page, salt));
+        self.openers.write().entry(id).or_insert(opener).clone()
+    }
+
+    /// Seals pages of the open epoch under the store's salt of now.
+    ///
+    /// `salt` is asked with the lock in hand: a salt never comes back, so no pair of epoch and
+    /// salt ever gets a second sealer, whose counter would start again.
+    pub fn sealer(&self, key: &EpochKey, salt: impl FnOnce() -> [u8; 12]) -> Arc<Sealer> {
+        let mut sealer = self.sealer.lock();
+        let salt = salt();
+        match &*sealer {
+            Some((epoch, sealer)) if *epoch == key.key_epoch && sealer.salt() == salt => {
+                sealer.clone()
+            }
+            _ => {
+                let new = Arc::new(Sealer::new(&key.page, salt));
+                *sealer = Some((key.key_epoch, new.clone()));
+                new
+            }
+        }
+    }
+}
+
+fn committed(record: &KeyEpochRecord, secret: Secret) -> Result<EpochKey, Damage> {
+    if secret.commitment() != record.commitment {
+        return Err(Damage::BadTag);
+    }
+    Ok(EpochKey::new(record.key_epoch, record.random_id, secret))
+}
+
+fn head_aad(resource_id: &ResourceId, epoch: &KeyEpochRecord) -> Vec<u8> {
+    [
+        b"offshoot head v0".as_slice(),
+        &resource_id.0,
+        &epoch.random_id,
+    ]
+    .concat()
+}
+
+/// Associated data of the wrapped key of `to` in the record of `from`.
+pub(super) fn link_aad(from: &KeyEpochRecord, to: &KeyEpochRecord) -> Vec<u8> {
+    [
+        b"offshoot link v0".as_slice(),
+        &from.random_id,
+        &to.random_id,
+    ]
+    .concat()
+}

@@ -1,0 +1,15 @@
+//! The catalog: names, heads, lineage and key epochs, as the log's records make them.
+//!
+//! Invariant: the catalog is a function of the records applied so far. A live store and one that
+//! rolls forward apply the same records through the same code.
+
+mod branch;
+mod keys;
+mod names;
+mod state;
+
+pub use branch::Plan;
+pub use branch::{HeadKey, NewHead, branch_head, create_head};
+pub use keys::HeadKeys;
+pub use names::{check_snapshot_name, check_volume_name};
+pub use state::{Catalog, Context, Head, discard, set_page, set_zeroes};

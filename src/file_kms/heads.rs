@@ -1,0 +1,203 @@
+//! The file `heads`: slots of one sector each.
+//!
+//! Invariant: a slot is written only by who holds the lock.
+
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::error::{Damage, Error, Result};
+use crate::file_kms::files::Files;
+use crate::file_kms::records::{
+    HEAD_CLAIMED, HEAD_POOLED, HeadRecord, HeadsHeader, Prefix, check_crc, check_zero, put_crc,
+};
+use crate::io::{Access, DiskFile, publish};
+use crate::sync::Arc;
+
+const NAME: &str = "heads";
+const MAGIC: [u8; 8] = *b"offshead";
+const SLOT_LEN: usize = size_of::<HeadRecord>();
+/// Slots of a new file, and the least by which it grows.
+const SLOTS_MIN: u32 = 64;
+/// Length of a new file.
+pub(super) const EMPTY_LEN: u64 = SLOT_LEN as u64 * (SLOTS_MIN as u64 + 1);
+/// Most slots: 2 GiB of them.
+const SLOTS_MAX: u32 = 1 << 22;
+/// Slots read at a time.
+const SCAN_SLOTS: u32 = 128;
+
+/// What a slot holds.
+pub(super) enum Slot {
+    Free,
+    Used(Box<HeadRecord>),
+    Damaged(Damage),
+}
+
+/// The open file.
+pub(super) struct Heads<'a> {
+    files: &'a Files,
+    file: Arc<dyn DiskFile>,
+    header: HeadsHeader,
+}
+
+/// The bytes of a new file.
+pub(super) fn encode_empty(kms: [u8; 16]) -> Vec<u8> {
+    let mut bytes = header(kms, SLOTS_MIN).as_bytes().to_vec();
+    bytes.resize(SLOT_LEN * (SLOTS_MIN as usize + 1), 0);
+    bytes
+}
+
+/// Whether the bytes of a file are those of a new one.
+pub(super) fn is_empty(bytes: &[u8]) -> bool {
+    Prefix::read_from_prefix(bytes).is_ok_and(|(prefix, _)| bytes == encode_empty(prefix.kms))
+}
+
+fn header(kms: [u8; 16], slots: u32) -> HeadsHeader {
+    let mut header = HeadsHeader::new_zeroed();
+    header.prefix = Prefix::new(MAGIC, kms);
+    header.slots = U32::new(slots);
+    put_crc(header.as_mut_bytes());
+    header
+}
+
+fn offset(slot: u32) -> u64 {
+    (u64::from(slot) + 1) * SLOT_LEN as u64
+}
+
+impl<'a> Heads<'a> {
+    /// Opens the file of the KMS of that id.
+    pub(super) fn open(files: &'a Files, kms: [u8; 16], access: Access) -> Result<Self> {
+        let file = files.open(NAME, access)?;
+        let mut bytes = [0; SLOT_LEN];
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|source| files.error("read", NAME, source))?;
+        let header = decode_header(&bytes, kms).map_err(|damage| files.damage(NAME, damage))?;
+        let len = file
+            .len()
+            .map_err(|source| files.error("read", NAME, source))?;
+        if len < offset(header.slots.get()) {
+            return Err(files.damage(NAME, Damage::Truncated));
+        }
+        Ok(Self {
+            files,
+            file,
+            header,
+        })
+    }
+
+    /// Reads a slot.
+    pub(super) fn read(&self, slot: u32) -> Result<Slot> {
+        let mut bytes = [0; SLOT_LEN];
+        self.fill(&mut bytes, slot)?;
+        Ok(decode(&bytes))
+    }
+
+    /// Reads all slots from `first`, in order.
+    pub(super) fn scan(&self, first: u32, mut each: impl FnMut(u32, Slot)) -> Result<()> {
+        let mut slot = first;
+        let mut bytes = vec![0; SCAN_SLOTS as usize * SLOT_LEN];
+        while slot < self.header.slots.get() {
+            let count = (self.header.slots.get() - slot).min(SCAN_SLOTS);
+            let chunk = &mut bytes[..count as usize * SLOT_LEN];
+            self.fill(chunk, slot)?;
+            for bytes in chunk.chunks_exact(SLOT_LEN) {
+                each(slot, decode(bytes));
+                slot += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes records and makes them durable with one sync; all of them even if they are there
+    /// already, since what one reads may be what another process could not make durable.
+    pub(super) fn put(&self, records: &mut [(u32, HeadRecord)]) -> Result<()> {
+        for (_, record) in records.iter_mut() {
+            put_crc(record.as_mut_bytes());
+        }
+        self.write(
+            records
+                .iter()
+                .map(|(slot, record)| (*slot, record.as_bytes())),
+        )
+    }
+
+    /// Overwrites slots with zeroes, durably.
+    pub(super) fn destroy(&self, slots: &[u32]) -> Result<()> {
+        self.write(slots.iter().map(|&slot| (slot, &[0; SLOT_LEN][..])))
+    }
+
+    /// The header goes with every batch: a growth that its process could not finish is finished
+    /// here, before anything counts on the new slots.
+    fn write<'b>(&self, slots: impl Iterator<Item = (u32, &'b [u8])>) -> Result<()> {
+        let fail = |source| self.files.write_error(NAME, SLOT_LEN as u64, source);
+        for (slot, bytes) in slots {
+            self.file.write_all_at(bytes, offset(slot)).map_err(fail)?;
+        }
+        publish::write_durable(&*self.file, self.header.as_bytes(), 0).map_err(fail)
+    }
+
+    /// Adds free slots. Durable before the header counts them; [`Heads::write`] writes that.
+    pub(super) fn grow(&mut self) -> Result<()> {
+        let slots = self.header.slots.get();
+        let more = (slots / 4).max(SLOTS_MIN).min(SLOTS_MAX - slots);
+        if more == 0 {
+            return Err(Error::LimitExceeded {
+                limit: "head keys",
+                max: SLOTS_MAX.into(),
+            });
+        }
+        let zeroes = vec![0; more as usize * SLOT_LEN];
+        publish::write_durable(&*self.file, &zeroes, offset(slots))
+            .map_err(|source| self.files.write_error(NAME, zeroes.len() as u64, source))?;
+        self.header = header(self.header.prefix.kms, slots + more);
+        Ok(())
+    }
+
+    fn fill(&self, bytes: &mut [u8], slot: u32) -> Result<()> {
+        let result = self.file.read_exact_at(bytes, offset(slot));
+        result.map_err(|source| self.files.error("read", NAME, source))
+    }
+
+    /// How many slots there are.
+    pub(super) fn slot_count(&self) -> u32 {
+        self.header.slots.get()
+    }
+
+    /// Damage found in this file.
+    pub(super) fn damage(&self, damage: Damage) -> Error {
+        self.files.damage(NAME, damage)
+    }
+}
+
+fn decode_header(bytes: &[u8; SLOT_LEN], kms: [u8; 16]) -> Result<HeadsHeader, Damage> {
+    let prefix = Prefix::check(bytes, MAGIC)?;
+    let header = HeadsHeader::read_from_bytes(bytes).map_err(|_| Damage::Truncated)?;
+    check_zero(&header.zero)?;
+    if prefix.kms != kms {
+        return Err(Damage::WrongIdentity);
+    }
+    match header.slots.get() {
+        0..=SLOTS_MAX => Ok(header),
+        _ => Err(Damage::OutOfRange("slot count")),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Slot {
+    if check_zero(bytes).is_ok() {
+        return Slot::Free;
+    }
+    match decode_record(bytes) {
+        Ok(record) => Slot::Used(Box::new(record)),
+        Err(damage) => Slot::Damaged(damage),
+    }
+}
+
+fn decode_record(bytes: &[u8]) -> Result<HeadRecord, Damage> {
+    let record = HeadRecord::read_from_bytes(bytes).map_err(|_| Damage::Truncated)?;
+    check_crc(bytes)?;
+    check_zero(&[&record.zero[..], &record.zero_middle, &record.zero_end].concat())?;
+    match (record.state, record.key_version.get()) {
+        (HEAD_POOLED | HEAD_CLAIMED, 1..) => Ok(record),
+        (HEAD_POOLED | HEAD_CLAIMED, 0) => Err(Damage::OutOfRange("key version")),
+        _ => Err(Damage::OutOfRange("head key state")),
+    }
+}

@@ -1,0 +1,239 @@
+//! The pool of head keys: made durable ahead of time, handed out once, claimed or destroyed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zerocopy::FromZeros;
+use zerocopy::little_endian::U32;
+
+use crate::crypto::{Secret, unwrap, wrap};
+use crate::error::{Damage, Error, Result};
+use crate::file_kms::audit::{self, Event};
+use crate::file_kms::heads::{Heads, Slot};
+use crate::file_kms::index::Index;
+use crate::file_kms::inner::{Inner, Locked};
+use crate::file_kms::keys::{Key, KeyRing};
+use crate::file_kms::records::{HEAD_CLAIMED, HEAD_POOLED, HeadRecord};
+use crate::io::{Access, Lock};
+use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
+
+/// Head keys made with one sync, and how many a full pool has.
+const BATCH: usize = 8;
+
+/// What this process knows of the head keys.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    /// Where they lie.
+    pub index: Index,
+    /// The hash of the file `keys` that this process knows to be durable.
+    pub durable_keys: Option<[u8; 32]>,
+    /// Ready to be handed out, by KMS key and store.
+    ready: BTreeMap<(KeyId, StoreId), Vec<HeadKeyId>>,
+    /// Made by this process and not claimed yet, handed out or not.
+    ours: BTreeSet<HeadKeyId>,
+}
+
+impl Pools {
+    fn ready_count(&self, key: &KeyId, store: StoreId) -> usize {
+        self.ready.get(&(*key, store)).map_or(0, Vec::len)
+    }
+}
+
+impl Inner {
+    pub(super) fn assign(
+        &self,
+        key: &KeyId,
+        store: StoreId,
+        resource: ResourceId,
+    ) -> Result<(HeadKeyId, Secret)> {
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let ring = match locked.pools.ready_count(key, store) {
+            0 => self.fill(&mut locked, key, store, BATCH)?,
+            _ => self.ring()?.0,
+        };
+        ring.key(key)?;
+        self.audit("assign-head-key", key, store, resource)?;
+        // Gone from the pool even if what follows fails: never handed out twice.
+        let ready = locked
+            .pools
+            .ready
+            .get_mut(&(*key, store))
+            .and_then(Vec::pop);
+        let id = ready.expect("BUG: an empty pool after it was filled");
+        let secret = self.open_head(&mut locked, &ring, &id, store)?.1;
+        Ok((id, secret))
+    }
+
+    pub(super) fn use_head(
+        &self,
+        id: &HeadKeyId,
+        store: StoreId,
+        resource: ResourceId,
+    ) -> Result<Secret> {
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let (ring, _) = self.ring()?;
+        let (key, secret) = self.open_head(&mut locked, &ring, id, store)?;
+        self.audit("unwrap-head-key", &key, store, resource)?;
+        Ok(secret)
+    }
+
+    pub(super) fn refill_pool(&self, key: &KeyId, store: StoreId) -> Result<()> {
+        let mut locked = self.lock(Lock::Exclusive)?;
+        match BATCH.saturating_sub(locked.pools.ready_count(key, store)) {
+            0 => Ok(()),
+            missing => self.fill(&mut locked, key, store, missing).map(drop),
+        }
+    }
+
+    /// Makes head keys: durable with one sync before they are in the pool.
+    fn fill(
+        &self,
+        locked: &mut Locked<'_>,
+        key: &KeyId,
+        store: StoreId,
+        count: usize,
+    ) -> Result<KeyRing> {
+        let (ring, bytes) = self.ring()?;
+        let kms_key = ring.key(key)?;
+        let pools = &mut *locked.pools;
+        self.ensure_keys_are_durable(pools, &bytes)?;
+        let mut heads = self.heads(Access::ReadWrite)?;
+        let slots = pools.index.allocate(&mut heads, count)?;
+        let make = |slot| (slot, self.make_head(kms_key, store));
+        let mut records: Vec<_> = slots.into_iter().map(make).collect();
+        heads.put(&mut records)?;
+        let ready = pools.ready.entry((*key, store)).or_default();
+        for (slot, record) in records {
+            let id = HeadKeyId(record.id);
+            pools.index.add(id, slot);
+            pools.ours.insert(id);
+            ready.push(id);
+        }
+        Ok(ring)
+    }
+
+    fn make_head(&self, key: &Key, store: StoreId) -> HeadRecord {
+        let secret = Secret::random(&*self.random);
+        let (version, kek) = key.newest();
+        let mut record = HeadRecord::new_zeroed();
+        self.random.fill(&mut record.id);
+        record.state = HEAD_POOLED;
+        record.key_version = U32::new(version);
+        record.key = key.id.0;
+        record.store = store.0;
+        record.commitment = secret.commitment();
+        let aad = head_aad(store, HeadKeyId(record.id));
+        record.wrapped = wrap(kek, &secret, &aad, &*self.random);
+        record
+    }
+
+    /// Unwraps a head key that is claimed or ours. Foreign and missing ones look the same.
+    fn open_head(
+        &self,
+        locked: &mut Locked<'_>,
+        ring: &KeyRing,
+        id: &HeadKeyId,
+        store: StoreId,
+    ) -> Result<(KeyId, Secret)> {
+        let heads = self.heads(Access::Read)?;
+        let pools = &mut *locked.pools;
+        let (_, record) = pools
+            .index
+            .find(&heads, id)?
+            .filter(|(_, record)| record.store == store.0)
+            .filter(|(_, record)| record.state == HEAD_CLAIMED || pools.ours.contains(id))
+            .ok_or_else(|| Error::KeyUnavailable {
+                key: id.to_string(),
+                state: KeyState::Missing,
+            })?;
+        let key = ring.key(&KeyId(record.key))?;
+        let kek = key.version(record.key_version.get());
+        let kek = kek.ok_or_else(|| heads.damage(Damage::OutOfRange("key version")))?;
+        let opened = unwrap(kek, &record.wrapped, &head_aad(store, *id));
+        let secret = opened.map_err(|damage| heads.damage(damage))?;
+        if secret.commitment() != record.commitment {
+            return Err(heads.damage(Damage::BadTag));
+        }
+        Ok((key.id, secret))
+    }
+
+    pub(super) fn claim(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<()> {
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let heads = self.heads(Access::ReadWrite)?;
+        let mut records = Vec::with_capacity(claimed.len());
+        for id in claimed {
+            let found = match locked.pools.index.find(&heads, id) {
+                Ok(found) => found.filter(|(_, record)| record.store == store.0),
+                // A head whose key is gone or damaged says so when it is read; it must not keep
+                // the others' store from opening.
+                Err(Error::Corrupt { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            if let Some((slot, mut record)) = found.filter(|(_, key)| key.state != HEAD_CLAIMED) {
+                record.state = HEAD_CLAIMED;
+                records.push((slot, record));
+            }
+        }
+        if !records.is_empty() {
+            heads.put(&mut records)?;
+        }
+        for id in claimed {
+            locked.pools.ours.remove(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn destroy_pooled(&self, store: StoreId) -> Result<()> {
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let pools = &mut *locked.pools;
+        let heads = self.heads(Access::ReadWrite)?;
+        let slots = unclaimed(&heads, store, &pools.ours)?;
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let (action, purpose) = ("destroy-unclaimed", "head-key");
+        let event = Event {
+            action,
+            key: None,
+            purpose,
+            store: Some(store),
+            resource: None,
+        };
+        audit::append_durable(&self.files, self.clock.now_ms(), event)?;
+        heads.destroy(&slots)?;
+        pools.index.rescan(&heads)
+    }
+
+    fn audit(&self, action: &str, key: &KeyId, store: StoreId, of: ResourceId) -> Result<()> {
+        let (store, resource) = (Some(store), Some(of));
+        let event = Event {
+            action,
+            key: Some(key),
+            purpose: "head-key",
+            store,
+            resource,
+        };
+        audit::append(&self.files, self.clock.now_ms(), event)
+    }
+}
+
+fn unclaimed(heads: &Heads<'_>, store: StoreId, ours: &BTreeSet<HeadKeyId>) -> Result<Vec<u32>> {
+    let mut slots = Vec::new();
+    heads.scan(0, |slot, content| match content {
+        Slot::Used(record)
+            if record.state == HEAD_POOLED
+                && record.store == store.0
+                && !ours.contains(&HeadKeyId(record.id)) =>
+        {
+            slots.push(slot);
+        }
+        _ => {}
+    })?;
+    Ok(slots)
+}
+
+fn head_aad(store: StoreId, id: HeadKeyId) -> Vec<u8> {
+    [&b"offshoot v0 head key"[..], &store.0, &id.0].concat()
+}

@@ -1,0 +1,172 @@
+//! The two superblock files.
+
+use std::io;
+
+use crate::crypto::Secret;
+use crate::error::{Damage, Error, Kind, Result};
+use crate::format::superblock::{FORMAT_VERSION, Superblock};
+use crate::io::{Access, Disk, DiskFile, publish};
+use crate::sync::Arc;
+use crate::units::{Location, SLOT_LEN};
+
+/// The names of the mirrors.
+const NAMES: [&str; 2] = ["superblock-a", "superblock-b"];
+
+/// The superblock files, open.
+#[derive(Debug)]
+pub struct Superblocks {
+    /// A mirror that is gone stays gone until fsck repairs it.
+    files: [Option<Arc<dyn DiskFile>>; 2],
+}
+
+/// A superblock that was found, and the slot it was found in.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What it says.
+    pub superblock: Superblock,
+    slot: Vec<u8>,
+}
+
+impl Candidate {
+    /// Whether somebody with the store key wrote it.
+    pub fn is_authentic(&self, key: &Secret) -> bool {
+        Superblock::is_authentic(&self.slot, key)
+    }
+}
+
+impl Superblocks {
+    /// Makes the files of a new store, durable before this returns.
+    pub fn create(disk: &dyn Disk, superblock: &Superblock, key: &Secret) -> Result<Self> {
+        let make = |mirror: u32, name: &str| {
+            let mut contents = vec![0; 2 * SLOT_LEN];
+            let slot = superblock.encode(mirror, key);
+            for (to, from) in contents
+                .iter_mut()
+                .skip(offset(superblock) as usize)
+                .zip(slot)
+            {
+                *to = from;
+            }
+            publish::publish(disk, name, contents.len() as u64, &contents)
+                .map_err(|source| failed("create", name, source, disk))
+        };
+        let [a, b] = NAMES;
+        let file_b = make(1, b)?;
+        let file_a = make(0, a)?;
+        Ok(Self {
+            files: [Some(file_a), Some(file_b)],
+        })
+    }
+
+    /// How many of the two files the directory has.
+    pub fn count(disk: &dyn Disk) -> Result<usize> {
+        match disk.list() {
+            Ok(names) => Ok(names
+                .iter()
+                .filter(|name| NAMES.contains(&name.as_str()))
+                .count()),
+            Err(source) => {
+                let location = Location::Directory(disk.describe());
+                Err(Error::Io {
+                    op: "list",
+                    location,
+                    source,
+                })
+            }
+        }
+    }
+
+    /// Opens the files and reads what is valid in them, the newest generation first.
+    pub fn open(disk: &dyn Disk, access: Access) -> Result<(Self, Vec<Candidate>)> {
+        let mut files = [None, None];
+        let mut found = Vec::new();
+        let mut worst = None;
+        for ((mirror, name), open) in (0..).zip(NAMES).zip(&mut files) {
+            let file = match disk.open(name, access) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    worst = worst.or(Some(Damage::Missing));
+                    continue;
+                }
+                Err(error) => return Err(failed("open", name, error, disk)),
+            };
+            for index in 0..2 {
+                let mut slot = vec![0; SLOT_LEN];
+                let read = match file.read_exact_at(&mut slot, index * SLOT_LEN as u64) {
+                    Ok(()) => Superblock::decode(&slot, mirror),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        Err(Damage::Truncated)
+                    }
+                    Err(error) => return Err(failed("read", name, error, disk)),
+                };
+                match read {
+                    Ok(superblock) if superblock.generation % 2 == index => {
+                        found.push(Candidate { superblock, slot });
+                    }
+                    Ok(_) => worst = worst.or(Some(Damage::WrongIdentity)),
+                    // An unused slot is not what is wrong with the file.
+                    Err(Damage::BadMagic) if slot.iter().all(|&byte| byte == 0) => {}
+                    Err(damage) => worst = Some(damage),
+                }
+            }
+            *open = Some(file);
+        }
+        found.sort_by_key(|candidate| std::cmp::Reverse(candidate.superblock.generation));
+        let location = || Location::File(NAMES.join(" and "));
+        if found.is_empty() {
+            return Err(match worst {
+                _ if files.iter().all(Option::is_none) => Error::NotAStore {
+                    kind: Kind::Store,
+                    location: Location::Directory(disk.describe()),
+                },
+                Some(Damage::BadVersion(found)) => Error::UnsupportedVersion {
+                    location: location(),
+                    found,
+                    known: FORMAT_VERSION,
+                },
+                damage => Error::Corrupt {
+                    location: location(),
+                    damage: damage.unwrap_or(Damage::BadMagic),
+                },
+            });
+        }
+        Ok((Self { files }, found))
+    }
+
+    /// Writes one mirror of a superblock. It counts once the returned file is synced.
+    pub fn write(
+        &self,
+        mirror: usize,
+        superblock: &Superblock,
+        key: &Secret,
+    ) -> io::Result<Option<&Arc<dyn DiskFile>>> {
+        let Some(file) = self.files.get(mirror).and_then(Option::as_ref) else {
+            return Ok(None);
+        };
+        file.write_all_at(&superblock.encode(mirror as u32, key), offset(superblock))?;
+        Ok(Some(file))
+    }
+
+    /// The files, for whoever orders the syncs.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<dyn DiskFile>> {
+        self.files.iter().flatten()
+    }
+}
+
+fn offset(superblock: &Superblock) -> u64 {
+    superblock.generation % 2 * SLOT_LEN as u64
+}
+
+fn failed(op: &'static str, name: &str, source: io::Error, disk: &dyn Disk) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull => Error::NoSpace {
+            need: 2 * SLOT_LEN as u64,
+            free: disk.free_len().unwrap_or(0),
+        },
+        _ => Error::Io {
+            op,
+            location: Location::File(name.to_owned()),
+            source,
+        },
+    }
+}

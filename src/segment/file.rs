@@ -1,0 +1,233 @@
+//! Segment files: created durably, opened and mapped when first used.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use crate::error::{Damage, Error, Result};
+use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
+use crate::format::superblock::Geometry;
+use crate::io::{Access, Disk, DiskFile, Map, publish};
+use crate::sync::{Arc, RwLock};
+use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr, StoreId};
+
+/// All segments of a store, and the salts that their pages are sealed under.
+#[derive(Debug)]
+pub struct Segments {
+    disk: Arc<dyn Disk>,
+    store_id: StoreId,
+    geometry: Geometry,
+    open: RwLock<HashMap<SegmentId, Arc<Segment>>>,
+    salts: RwLock<BTreeMap<SlotAddr, [u8; 12]>>,
+}
+
+/// An open segment file.
+#[derive(Debug)]
+pub struct Segment {
+    id: SegmentId,
+    file: Arc<dyn DiskFile>,
+    map: Arc<dyn Map>,
+}
+
+impl Segments {
+    /// The segments of a store; opens none.
+    pub fn new(disk: Arc<dyn Disk>, store_id: StoreId, geometry: Geometry) -> Self {
+        Self {
+            disk,
+            store_id,
+            geometry,
+            open: RwLock::default(),
+            salts: RwLock::default(),
+        }
+    }
+
+    /// The store's id.
+    pub fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
+    /// Sizes of pages and segments.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The segments that have a file, ascending. The first unused id is above the last.
+    pub fn list(&self) -> Result<Vec<SegmentId>> {
+        let location = || Location::Directory(self.disk.describe());
+        let names = self
+            .disk
+            .list()
+            .map_err(|e| io_error("list", location(), e, &*self.disk))?;
+        let mut ids: Vec<_> = names
+            .iter()
+            .filter_map(|name| segment_of_file(name))
+            .collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Makes a segment file, durable with its name before this returns.
+    pub fn create(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        let name = segment_file_name(id);
+        let len = u64::from(self.geometry.segment_slots) * SLOT_LEN as u64;
+        let header = SegmentHeader {
+            segment: id,
+            store_id: self.store_id,
+            slot_count: self.geometry.segment_slots,
+        };
+        let made = publish::publish(&*self.disk, &name, len, &header.encode())
+            .and_then(|file| Ok((file.map()?, file)));
+        let (map, file) = made.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => Error::NoSpace {
+                need: len,
+                free: self.disk.free_len().unwrap_or(0),
+            },
+            _ => io_error("create", Location::File(name), error, &*self.disk),
+        })?;
+        let segment = Arc::new(Segment { id, file, map });
+        self.open.write().insert(id, segment.clone());
+        Ok(segment)
+    }
+
+    /// A segment that exists, opened if it is not yet.
+    pub fn get(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        if let Some(segment) = self.open.read().get(&id) {
+            return Ok(segment.clone());
+        }
+        let segment = Arc::new(self.open_file(id)?);
+        Ok(self.open.write().entry(id).or_insert(segment).clone())
+    }
+
+    fn open_file(&self, id: SegmentId) -> Result<Segment> {
+        let name = segment_file_name(id);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => corrupt_file(&name, Damage::Missing),
+            _ => io_error("open", Location::File(name.clone()), error, &*self.disk),
+        };
+        let file = self
+            .disk
+            .open(&name, Access::ReadWrite)
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    self.disk.open(&name, Access::Read)
+                }
+                _ => Err(error),
+            });
+        let file = file.map_err(failed)?;
+        let len = u64::from(self.geometry.segment_slots) * SLOT_LEN as u64;
+        if file.len().map_err(failed)? != len {
+            return Err(corrupt_file(&name, Damage::Truncated));
+        }
+        let mut slot = vec![0; SLOT_LEN];
+        file.read_exact_at(&mut slot, 0).map_err(failed)?;
+        let header = SegmentHeader::decode(&slot).map_err(|damage| corrupt_file(&name, damage))?;
+        let expected = SegmentHeader {
+            segment: id,
+            store_id: self.store_id,
+            slot_count: self.geometry.segment_slots,
+        };
+        if header != expected {
+            return Err(corrupt_file(&name, Damage::WrongIdentity));
+        }
+        let map = file.map().map_err(failed)?;
+        Ok(Segment { id, file, map })
+    }
+
+    /// Notes the salt of the pages from a slot of a segment on.
+    pub fn note_salt(&self, at: SlotAddr, salt: [u8; 12]) {
+        if self.salt_of(at) != Some(salt) {
+            self.salts.write().insert(at, salt);
+        }
+    }
+
+    /// The salt that a page at this place is sealed under.
+    pub fn salt_of(&self, at: SlotAddr) -> Option<[u8; 12]> {
+        let salts = self.salts.read();
+        let start = SlotAddr {
+            segment: at.segment,
+            slot: 0,
+        };
+        salts.range(start..=at).next_back().map(|(_, salt)| *salt)
+    }
+
+    /// All salts, each with the place from which it is used.
+    pub fn salts(&self) -> Vec<(SlotAddr, [u8; 12])> {
+        self.salts
+            .read()
+            .iter()
+            .map(|(at, salt)| (*at, *salt))
+            .collect()
+    }
+
+    /// Turns an error of a segment's file into the library's.
+    pub fn failed(&self, op: &'static str, at: SlotAddr, error: io::Error) -> Error {
+        io_error(op, Location::Slot(at), error, &*self.disk)
+    }
+
+    /// Reads slots through the file, so that bad media is an error and not a signal.
+    pub fn read_slots(&self, at: SlotAddr, buf: &mut [u8]) -> Result<()> {
+        let segment = self.get(at.segment)?;
+        let read = segment.file.read_exact_at(buf, offset(at.slot));
+        read.map_err(|error| self.failed("read", at, error))
+    }
+
+    /// Copies slots out of the map.
+    pub fn copy_slots(&self, at: SlotAddr, buf: &mut [u8]) -> Result<()> {
+        let segment = self.get(at.segment)?;
+        let copied = segment.map.copy_out(buf, offset(at.slot));
+        copied.map_err(|error| self.failed("read", at, error))
+    }
+}
+
+impl Segment {
+    /// Its number.
+    pub fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    /// Its file, for whoever orders the syncs.
+    pub fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
+    /// Writes slots that were never acknowledged.
+    pub fn write_slots(&self, slot: u32, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset(slot))
+    }
+}
+
+fn offset(slot: u32) -> u64 {
+    u64::from(slot) * SLOT_LEN as u64
+}
+
+fn corrupt_file(name: &str, damage: Damage) -> Error {
+    match damage {
+        Damage::BadVersion(found) => Error::UnsupportedVersion {
+            location: Location::File(name.to_owned()),
+            found,
+            known: crate::format::superblock::FORMAT_VERSION,
+        },
+        _ => Error::Corrupt {
+            location: Location::File(name.to_owned()),
+            damage,
+        },
+    }
+}
+
+/// The library's error for one of the operating system: a full disk is one of its own.
+fn io_error(op: &'static str, location: Location, source: io::Error, disk: &dyn Disk) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace {
+            need: 0,
+            free: disk.free_len().unwrap_or(0),
+        },
+        io::ErrorKind::UnexpectedEof => Error::Corrupt {
+            location,
+            damage: Damage::Truncated,
+        },
+        _ => Error::Io {
+            op,
+            location,
+            source,
+        },
+    }
+}

@@ -1,0 +1,10 @@
+//! Segments: the files that slots are in, and the sealed-page read and write path.
+//!
+//! Invariants: a slot is written once in each life of a segment file; only this module seals and
+//! opens pages. It does not know what a batch is, nor who can reach a page.
+
+mod file;
+mod seal;
+
+pub use file::{Segment, Segments};
+pub use seal::{EpochKey, SealedPage, open_page, seal_pages};

@@ -1,0 +1,114 @@
+//! Sealing and opening pages.
+
+use rayon::prelude::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::slice::ParallelSliceMut;
+
+use crate::crypto::{Label, Opener, Sealer, Secret};
+use crate::error::Damage;
+use crate::format::entry::{DataEntry, page_aad};
+use crate::source::Random;
+use crate::units::{KeyEpoch, PageNo, SlotAddr};
+
+/// Fewer pages than this are sealed faster by one thread.
+const PARALLEL_PAGES_MIN: usize = 16;
+
+/// An unlocked key epoch: what its pages are bound to, and the keys derived from its own.
+#[derive(Debug)]
+pub struct EpochKey {
+    /// The epoch.
+    pub key_epoch: KeyEpoch,
+    /// Random id that its pages are bound to.
+    pub random_id: [u8; 16],
+    /// The epoch key itself.
+    pub secret: Secret,
+    /// Seals pages, by way of subkeys.
+    pub page: Secret,
+    /// Wraps keys of epochs above.
+    pub wrap: Secret,
+}
+
+/// What a page entry will say of a sealed page once it has a place.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedPage {
+    /// The page.
+    pub page: PageNo,
+    crc: u32,
+    nonce: [u8; 12],
+    tag: [u8; 16],
+}
+
+impl EpochKey {
+    /// Derives the keys of an epoch.
+    pub fn new(key_epoch: KeyEpoch, random_id: [u8; 16], secret: Secret) -> Self {
+        let page = secret.derive(Label::Page);
+        let wrap = secret.derive(Label::Wrap);
+        Self {
+            key_epoch,
+            random_id,
+            secret,
+            page,
+            wrap,
+        }
+    }
+}
+
+impl SealedPage {
+    /// The entry of the page at its place.
+    pub fn entry(&self, key_epoch: KeyEpoch, at: SlotAddr) -> DataEntry {
+        DataEntry {
+            at,
+            key_epoch,
+            crc: self.crc,
+            nonce: self.nonce,
+            tag: self.tag,
+        }
+    }
+}
+
+/// Encrypts pages in place, one after another in `body`, in parallel when that pays.
+///
+/// `None` if the sealer has sealed enough: draw a new salt.
+pub fn seal_pages(
+    sealer: &Sealer,
+    random_id: &[u8; 16],
+    pages: &[PageNo],
+    body: &mut [u8],
+    random: &dyn Random,
+    pool: Option<&rayon::ThreadPool>,
+) -> Option<Vec<SealedPage>> {
+    let range = sealer.reserve(pages.len() as u32, random)?;
+    let page_len = body.len() / pages.len();
+    let seal = |(index, (page, bytes)): (usize, (&PageNo, &mut [u8]))| {
+        let aad = page_aad(random_id, *page);
+        let (nonce, tag) = sealer.seal(&range, index as u32, &aad, bytes);
+        SealedPage {
+            page: *page,
+            crc: crc32fast::hash(bytes),
+            nonce,
+            tag,
+        }
+    };
+    Some(match pool {
+        Some(pool) if pages.len() >= PARALLEL_PAGES_MIN => pool.install(|| {
+            let bodies = body.par_chunks_exact_mut(page_len);
+            pages.par_iter().zip(bodies).enumerate().map(seal).collect()
+        }),
+        _ => pages
+            .iter()
+            .zip(body.chunks_exact_mut(page_len))
+            .enumerate()
+            .map(seal)
+            .collect(),
+    })
+}
+
+/// Decrypts a page in place; on an error `buf` holds nothing of use.
+pub fn open_page(
+    opener: &Opener,
+    random_id: &[u8; 16],
+    page: PageNo,
+    entry: &DataEntry,
+    buf: &mut [u8],
+) -> Result<(), Damage> {
+    opener.open(&entry.nonce, &page_aad(random_id, page), buf, &entry.tag)
+}

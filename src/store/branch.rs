@@ -1,0 +1,273 @@
+//! Creating, branching, renaming, resizing and deleting heads: each one batch, durable on return.
+
+use crate::catalog::{
+    Head, HeadKey, NewHead, Plan, branch_head, check_snapshot_name, check_volume_name, create_head,
+    discard,
+};
+use crate::error::{Error, Result};
+use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
+use crate::format::record::{PageRange, Record};
+use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
+use crate::sync::Arc;
+use crate::units::{HeadId, KeyId, Location, PageNo, ResourceId, SlotAddr};
+
+/// Longest volume in bytes.
+const LEN_MAX: u64 = i64::MAX as u64;
+
+impl Inner {
+    /// Makes an empty volume.
+    pub fn create(
+        &self,
+        name: &str,
+        len: u64,
+        key: &KeyId,
+        state: HeadState,
+    ) -> Result<Arc<Runtime>> {
+        self.writable()?;
+        let name = check_volume_name(name)?;
+        let len = self.check_len(len)?;
+        self.check_free(HeadKind::Volume, &name)?;
+        let new = self.new_head(HeadKind::Volume, name, state, key)?;
+        let mut commit = self.commit.lock();
+        self.check_free(HeadKind::Volume, &new.name)?;
+        let plan = create_head(&self.state.read(), new, len, &*self.random);
+        let made = self.commit_plan(&mut commit, plan, None)?;
+        drop(commit);
+        self.flush()?;
+        self.refill(key)?;
+        Ok(made)
+    }
+
+    /// Branches a volume or a snapshot off a head.
+    pub fn branch(
+        &self,
+        source: &Runtime,
+        kind: HeadKind,
+        name: &str,
+        key: &KeyId,
+    ) -> Result<Arc<Runtime>> {
+        self.writable()?;
+        let name = match kind {
+            HeadKind::Volume => check_volume_name(name)?,
+            HeadKind::Snapshot => check_snapshot_name(name)?,
+        };
+        self.check_free(kind, &name)?;
+        let source_keys = self.keys(source)?;
+        let new = self.new_head(kind, name, HeadState::Available, key)?;
+        let mut commit = self.commit.lock();
+        self.check_free(kind, &new.name)?;
+        let head = self.head(source.head, source.kind)?;
+        if head.record.state != HeadState::Available {
+            return Err(Error::InvalidState {
+                name: head.record.name,
+                state: head.record.state.as_str(),
+            });
+        }
+        let plan = branch_head(&self.state.read(), &head, &source_keys, new, &*self.random);
+        let plan = plan.map_err(|damage| Error::Corrupt {
+            location: Location::File(format!("keys of {}", head.record.name)),
+            damage,
+        })?;
+        let made = self.commit_plan(&mut commit, plan, Some(&source_keys))?;
+        drop(commit);
+        self.flush()?;
+        self.refill(key)?;
+        Ok(made)
+    }
+
+    /// Writes the records of a new head and shows it.
+    fn commit_plan(
+        &self,
+        commit: &mut Commit,
+        plan: Plan,
+        source_keys: Option<&crate::catalog::HeadKeys>,
+    ) -> Result<Arc<Runtime>> {
+        // A reader may see the new epoch as soon as the records are applied.
+        if let (Some(keys), Some(key)) = (source_keys, plan.source_key) {
+            keys.add(key);
+        }
+        self.commit_records(commit, &plan.records)?;
+        let head = self
+            .state
+            .read()
+            .head(plan.head)
+            .cloned()
+            .expect("BUG: it was just made");
+        let runtime = self.runtime(&head);
+        self.set_keys(&runtime, plan.keys);
+        Ok(runtime)
+    }
+
+    /// Writes records that load no nodes, and applies them.
+    pub fn commit_records(&self, commit: &mut Commit, records: &[Record]) -> Result<()> {
+        self.usable()?;
+        let mut encoded = Vec::new();
+        for record in records {
+            record.encode(&mut encoded);
+        }
+        let bytes = Self::batch_bytes(encoded.len(), 0);
+        self.append_plain(commit, &encoded, bytes, 0)?;
+        let mut state = self.state.write();
+        for record in records {
+            state.apply(record, self.context(SlotAddr::default()))?;
+        }
+        Ok(())
+    }
+
+    fn new_head(
+        &self,
+        kind: HeadKind,
+        name: String,
+        state: HeadState,
+        key: &KeyId,
+    ) -> Result<NewHead> {
+        let mut id = [0; 16];
+        self.random.fill(&mut id);
+        let resource_id = ResourceId(id);
+        let assigned = self.kms.assign_head_key(key, self.store_id(), resource_id);
+        let (id, secret) = assigned.map_err(|error| kms_error(error, key))?;
+        Ok(NewHead {
+            resource_id,
+            kind,
+            name,
+            state,
+            created_at_ms: self.clock.now_ms(),
+            key: HeadKey {
+                kms_key: *key,
+                id,
+                secret,
+            },
+        })
+    }
+
+    fn refill(&self, key: &KeyId) -> Result<()> {
+        self.kms
+            .refill(key, self.store_id())
+            .map_err(|error| kms_error(error, key))
+    }
+
+    fn check_free(&self, kind: HeadKind, name: &str) -> Result<()> {
+        match self.state.read().find(kind, name) {
+            Some(_) => Err(Error::AlreadyExists {
+                kind: kind_of(kind),
+                name: name.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_len(&self, len: u64) -> Result<u64> {
+        let rounded = len.checked_next_multiple_of(u64::from(self.page_len()));
+        rounded
+            .filter(|&rounded| len > 0 && rounded <= LEN_MAX)
+            .ok_or_else(|| Error::Invalid {
+                what: "volume size",
+                value: len.to_string(),
+                rule: "1 to 2^63 - 65536 bytes; it is rounded up to a page",
+            })
+    }
+
+    /// Changes a head's record; the change is durable on return.
+    pub fn update(
+        &self,
+        runtime: &Runtime,
+        change: impl FnOnce(&mut HeadRecord) -> Result<()>,
+    ) -> Result<()> {
+        self.writable()?;
+        let mut commit = self.commit.lock();
+        let head = self.head(runtime.head, runtime.kind)?;
+        let mut record = head.record.clone();
+        change(&mut record)?;
+        if record.name != head.record.name {
+            self.check_free(runtime.kind, &record.name)?;
+        }
+        if record != head.record {
+            self.commit_records(&mut commit, &[Record::Head(Box::new(record))])?;
+        }
+        drop(commit);
+        self.flush()
+    }
+
+    /// Changes a volume's length; what is past a smaller one is dropped in the same batch.
+    pub fn resize(&self, runtime: &Runtime, len: u64) -> Result<()> {
+        self.writable()?;
+        let len = self.check_len(len)?;
+        let _turn = runtime.locks.lock(PageNo(0)..PageNo(u64::MAX));
+        let mut commit = self.commit.lock();
+        let head = self.head(runtime.head, runtime.kind)?;
+        Runtime::check_writable(&head)?;
+        let mut records = vec![Record::Head(Box::new(HeadRecord {
+            len,
+            ..head.record.clone()
+        }))];
+        let page_len = u64::from(self.page_len());
+        let (first, end) = (len / page_len, head.record.len / page_len);
+        if first < end {
+            let range = PageRange {
+                head: runtime.head,
+                key_epoch: head.record.key_epoch,
+                first: PageNo(first),
+                count: end - first,
+            };
+            // Tried on a copy: applying a record must not fail once it is in the log.
+            discard(
+                &mut head.tree.clone(),
+                &range,
+                self.context(SlotAddr::default()),
+            )?;
+            records.push(Record::Discard(range));
+        }
+        self.commit_records(&mut commit, &records)?;
+        drop(commit);
+        self.flush()
+    }
+
+    /// Makes a head a tombstone. Its keys are not needed.
+    pub fn delete(&self, runtime: &Runtime) -> Result<()> {
+        self.update(runtime, |record| {
+            record.state = HeadState::Deleted;
+            Ok(())
+        })?;
+        self.runtimes.lock().remove(&runtime.head);
+        Ok(())
+    }
+
+    /// Finds a head by its name.
+    pub fn find(&self, kind: HeadKind, name: &str) -> Result<Head> {
+        let checked = match kind {
+            HeadKind::Volume => check_volume_name(name)?,
+            HeadKind::Snapshot => check_snapshot_name(name)?,
+        };
+        let found = self.state.read().find(kind, &checked).cloned();
+        found.ok_or_else(|| crate::store::inner::gone(kind, name))
+    }
+
+    /// Ends what imports left behind that did not finish before the last close or crash.
+    pub fn end_imports(&self) -> Result<()> {
+        let mut records = Vec::new();
+        for head in self.state.read().heads() {
+            let state = match head.record.state {
+                HeadState::ImportingNew => HeadState::Deleted,
+                HeadState::Importing => HeadState::ImportFailed,
+                _ => continue,
+            };
+            records.push(Record::Head(Box::new(HeadRecord {
+                state,
+                ..head.record.clone()
+            })));
+        }
+        for record in records {
+            self.commit_records(&mut self.commit.lock(), &[record])?;
+        }
+        Ok(())
+    }
+
+    /// The ids of all heads that the catalog knows.
+    pub fn head_ids(&self, kind: HeadKind) -> Vec<HeadId> {
+        let state = self.state.read();
+        let live = state
+            .heads()
+            .filter(|head| head.record.kind == kind && head.record.state != HeadState::Deleted);
+        live.map(|head| head.record.head).collect()
+    }
+}

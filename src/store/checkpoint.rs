@@ -1,0 +1,237 @@
+//! Checkpoints: nodes and tables as batches, then one superblock.
+//!
+//! Writers go on meanwhile: a checkpoint is of the moment it starts, and what they append is
+//! rolled forward from there.
+
+use crate::btree::{Node, Tree};
+use crate::error::Result;
+use crate::format::catalog::{HeadRecord, RootSource, SaltRecord, SegmentRecord};
+use crate::format::node::NodeRef;
+use crate::format::record::Record;
+use crate::format::superblock::{NextIds, Position, Superblock, TableRef};
+use crate::log::table_parts;
+use crate::store::commit::slots_of;
+use crate::store::inner::{Checkpointed, Commit, Inner};
+use crate::sync::{Arc, MutexGuard, Ordering};
+use crate::units::{HeadKeyId, Seq, SlotAddr};
+
+/// A checkpoint is made once this much log has come since the last one.
+const LOG_LEN_MAX: u64 = 256 << 20;
+/// Most nodes in one batch.
+const BATCH_NODES_MAX: usize = 256;
+
+/// The state that a checkpoint is of.
+struct Moment {
+    position: Position,
+    next: NextIds,
+    records: Vec<Record>,
+    heads: Vec<(HeadRecord, Tree)>,
+}
+
+impl Inner {
+    /// Makes a checkpoint if much was written since the last one and nobody makes one now.
+    pub fn checkpoint_if_due(&self) -> Result<()> {
+        if self.commit.lock().log_len < LOG_LEN_MAX {
+            return Ok(());
+        }
+        match self.checkpoint.try_lock() {
+            Some(last) => self.checkpoint_with(last, false),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a checkpoint unless nothing happened since the last one.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.checkpoint_with(self.checkpoint.lock(), false)
+    }
+
+    /// Makes a checkpoint after which nothing will be written.
+    pub fn last_checkpoint(&self) -> Result<()> {
+        self.checkpoint_with(self.checkpoint.lock(), true)
+    }
+
+    fn checkpoint_with(&self, mut last: MutexGuard<'_, Checkpointed>, closing: bool) -> Result<()> {
+        self.writable()?;
+        let moment = self.moment();
+        let is_new = moment.position.seq != last.superblock.position.seq;
+        if !is_new && last.superblock.clean {
+            return Ok(());
+        }
+        if !is_new && !closing {
+            return Ok(());
+        }
+        let mut own_batches = self.write_nodes(&moment)?;
+        let tables = self.write_tables(&moment, &mut own_batches)?;
+        self.flush()?;
+        let (end, log_len) = {
+            let commit = self.commit.lock();
+            (commit.log.position(), commit.log_len)
+        };
+        // If nothing but this checkpoint was appended, the state after it is the same.
+        let is_quiet = end.seq.0 == moment.position.seq.0 + own_batches;
+        let superblock = Superblock {
+            generation: last.superblock.generation + 1,
+            clean: closing && is_quiet,
+            next: moment.next,
+            position: if is_quiet { end } else { moment.position },
+            durable_through: Seq(self.durable_through.load(Ordering::SeqCst)),
+            tables: Some(tables),
+            ..last.superblock.clone()
+        };
+        self.write_superblock(&superblock)?;
+        last.superblock = superblock;
+        self.install_written(&moment);
+        let mut commit = self.commit.lock();
+        commit.log_len = commit.log_len.saturating_sub(log_len);
+        drop(commit);
+        self.claim_head_keys(&mut last, &moment)
+    }
+
+    fn moment(&self) -> Moment {
+        let commit = self.commit.lock();
+        let state = self.state.read();
+        let heads = state
+            .heads()
+            .map(|head| (head.record.clone(), head.tree.clone()));
+        Moment {
+            position: commit.log.position(),
+            next: state.next(),
+            records: state.table_records(),
+            heads: heads.collect(),
+        }
+    }
+
+    /// Writes all nodes that have no place yet, children before parents. Returns the batches.
+    fn write_nodes(&self, moment: &Moment) -> Result<u64> {
+        let segment_slots = self.segments.geometry().segment_slots as usize;
+        let batch_max = BATCH_NODES_MAX.min(segment_slots - 2);
+        let mut batches = 0;
+        for (_, tree) in &moment.heads {
+            // Heads share nodes: what an earlier one wrote is not in the list of a later one.
+            let nodes = tree.unwritten();
+            for level in nodes.chunk_by(|a, b| a.level() == b.level()) {
+                for chunk in level.chunks(batch_max) {
+                    self.write_node_batch(chunk)?;
+                    batches += 1;
+                }
+            }
+        }
+        Ok(batches)
+    }
+
+    fn write_node_batch(&self, nodes: &[Arc<Node>]) -> Result<()> {
+        let slots: Vec<Vec<u8>> = nodes.iter().map(|node| node.encode()).collect();
+        let mut records = Vec::new();
+        Record::Nodes(slots.iter().map(|slot| crc32fast::hash(slot)).collect())
+            .encode(&mut records);
+        let mut bytes = Self::batch_bytes(records.len(), 0);
+        bytes.extend(slots.iter().flatten());
+        let mut commit = self.commit.lock();
+        let (_, place) = self.append_plain(&mut commit, &records, bytes, slots.len() as u32)?;
+        drop(commit);
+        for (index, (node, slot)) in nodes.iter().zip(&slots).enumerate() {
+            let at = SlotAddr {
+                slot: place.slot + index as u32,
+                ..place
+            };
+            node.set_written(NodeRef {
+                at,
+                level: node.level(),
+                key_epoch: node.key_epoch(),
+                hash: crate::crypto::hash(slot),
+            });
+        }
+        Ok(())
+    }
+
+    /// Appends a batch that changes no pages. Returns its header's hash and its first body slot.
+    pub fn append_plain(
+        &self,
+        commit: &mut Commit,
+        records: &[u8],
+        bytes: Vec<u8>,
+        body_slots: u32,
+    ) -> Result<([u8; 32], SlotAddr)> {
+        self.usable()?;
+        let place = commit
+            .log
+            .place(&self.segments, records.len(), body_slots)?;
+        let salt = *self.salt.lock();
+        let hash = self.append(commit, place, salt, records, bytes)?;
+        Ok((hash, place.body()))
+    }
+
+    fn write_tables(&self, moment: &Moment, batches: &mut u64) -> Result<TableRef> {
+        let mut previous = None;
+        for (part, rest) in (0..).zip(self.table(moment)?) {
+            let mut records = Vec::new();
+            Record::Table { part, previous }.encode(&mut records);
+            records.extend_from_slice(&rest);
+            let bytes = Self::batch_bytes(records.len(), 0);
+            let header_slots = slots_of(bytes.len());
+            let mut commit = self.commit.lock();
+            let (hash, body) = self.append_plain(&mut commit, &records, bytes, 0)?;
+            let at = SlotAddr {
+                slot: body.slot - header_slots,
+                ..body
+            };
+            previous = Some(TableRef { at, hash });
+            *batches += 1;
+        }
+        Ok(previous.expect("BUG: there is at least one part"))
+    }
+
+    /// All tables as encoded records, split over batches.
+    fn table(&self, moment: &Moment) -> Result<Vec<Vec<u8>>> {
+        let slot_count = self.segments.geometry().segment_slots;
+        let mut records = Vec::new();
+        for segment in self.segments.list()? {
+            records.push(Record::Segment(SegmentRecord {
+                segment,
+                slot_count,
+            }));
+        }
+        for (at, salt) in self.segments.salts() {
+            let salt = SaltRecord {
+                segment: at.segment,
+                first_slot: at.slot,
+                salt,
+            };
+            records.push(Record::Salt(salt));
+        }
+        records.extend(moment.records.iter().cloned());
+        for (head, tree) in &moment.heads {
+            let root = tree.root_ref().expect("BUG: its nodes were just written");
+            let root = root.map_or(RootSource::Empty, RootSource::Node);
+            records.push(Record::Head(Box::new(HeadRecord {
+                root,
+                ..head.clone()
+            })));
+        }
+        Ok(table_parts(&records, slot_count))
+    }
+
+    /// Heads that did not change since go on with the written form, which takes no memory.
+    fn install_written(&self, moment: &Moment) {
+        let mut state = self.state.write();
+        for (head, tree) in &moment.heads {
+            let root = tree.root_ref().expect("BUG: its nodes were just written");
+            state.install_written(head.head, tree, Tree::from_root(root));
+        }
+    }
+
+    /// Tells the KMS which head keys durable records name.
+    fn claim_head_keys(&self, last: &mut Checkpointed, moment: &Moment) -> Result<()> {
+        let all = moment.heads.iter().map(|(head, _)| head.head_key);
+        let new: Vec<HeadKeyId> = all.filter(|id| !last.claimed.contains(id)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let key = last.superblock.store_key.kms_key;
+        self.kms
+            .claim_head_keys(self.store_id(), &new)
+            .map_err(|error| crate::store::inner::kms_error(error, &key))?;
+        last.claimed.extend(new);
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The one place that orders writes and syncs of the store.
+//!
+//! A change: 1. pages are sealed, outside every lock; 2. under the commit lock the key epoch is
+//! checked (and the pages sealed again if a branch came between), a place found, the new page
+//! table made; 3. the batch is written; 4. the change becomes visible. From 2 on the order of
+//! the log is the order of memory, and nothing but a failed write can fail, which poisons.
+//!
+//! A flush: 1. the last batch and the segments not synced are noted; 2. each is synced; 3. all
+//! up to that batch is durable. Flushes that wait meanwhile find themselves covered.
+//!
+//! A checkpoint: 1. nodes and tables are appended; 2. a flush; 3. superblock mirror a is written
+//! and synced; 4. mirror b is.
+//!
+//! Recovery: all files whose bytes were accepted, and the directory, are synced before the first
+//! write, because a killed process leaves bytes that can be read but are not durable.
+
+use crate::error::{Error, Result};
+use crate::format::superblock::Superblock;
+use crate::io::Disk;
+use crate::log::{Place, Superblocks};
+use crate::segment::Segments;
+use crate::store::inner::{Commit, Inner};
+use crate::sync::{Arc, Ordering};
+use crate::units::{Location, SLOT_LEN, SegmentId, Seq, SlotAddr};
+
+impl Inner {
+    /// Writes a batch at the place just found. Returns the hash of its header slots.
+    pub fn append(
+        &self,
+        commit: &mut Commit,
+        place: Place,
+        salt: [u8; 12],
+        records: &[u8],
+        bytes: Vec<u8>,
+    ) -> Result<[u8; 32]> {
+        let durable_through = Seq(self.durable_through.load(Ordering::SeqCst));
+        let before = commit.log.position().end.segment;
+        let len = bytes.len() as u64;
+        let written = commit
+            .log
+            .append(place, salt, durable_through, records, bytes);
+        let (segment, hash) = written.map_err(|error| self.poison("write", place.at(), error))?;
+        self.segments.note_salt(place.at(), salt);
+        if segment.id() != before {
+            self.new_salt();
+        }
+        if commit
+            .unsynced
+            .last()
+            .is_none_or(|last| last.id() != segment.id())
+        {
+            commit.unsynced.push(segment);
+        }
+        commit.log_len += len;
+        Ok(hash)
+    }
+
+    /// Makes every change that has returned durable, of all volumes.
+    pub fn flush(&self) -> Result<()> {
+        self.usable()?;
+        if self.read_only {
+            return Ok(());
+        }
+        let wanted = self.commit.lock().log.position().seq;
+        let mut synced = self.synced.lock();
+        // Poison is looked at with the lock in hand: whoever had it may have failed.
+        self.usable()?;
+        if *synced >= wanted {
+            return Ok(());
+        }
+        let (through, segments) = {
+            let mut commit = self.commit.lock();
+            (
+                commit.log.position().seq,
+                std::mem::take(&mut commit.unsynced),
+            )
+        };
+        for segment in &segments {
+            let at = SlotAddr {
+                segment: segment.id(),
+                slot: 0,
+            };
+            segment
+                .file()
+                .sync()
+                .map_err(|error| self.poison("sync", at, error))?;
+        }
+        *synced = through;
+        self.durable_through.store(through.0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Writes both mirrors of a superblock, one durable before the other is touched.
+    pub fn write_superblock(&self, superblock: &Superblock) -> Result<()> {
+        for mirror in 0..2 {
+            let written = self
+                .superblocks
+                .write(mirror, superblock, &self.superblock_key);
+            let synced = written.and_then(|file| file.map_or(Ok(()), |file| file.sync()));
+            synced.map_err(|source| {
+                self.poisoned.store(true, Ordering::SeqCst);
+                let location = Location::File("superblock".to_owned());
+                Error::Io {
+                    op: "write",
+                    location,
+                    source,
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes durable what recovery accepted, before anything is written on top of it.
+pub(super) fn sync_accepted(
+    disk: &Arc<dyn Disk>,
+    superblocks: &Superblocks,
+    segments: &Segments,
+    accepted: impl IntoIterator<Item = SegmentId>,
+) -> Result<()> {
+    for id in accepted {
+        let at = SlotAddr {
+            segment: id,
+            slot: 0,
+        };
+        segments
+            .get(id)?
+            .file()
+            .sync()
+            .map_err(|error| segments.failed("sync", at, error))?;
+    }
+    let failed = |source| Error::Io {
+        op: "sync",
+        location: Location::Directory(disk.describe()),
+        source,
+    };
+    for file in superblocks.files() {
+        file.sync().map_err(failed)?;
+    }
+    disk.sync_names().map_err(failed)
+}
+
+/// Slots that hold so many bytes.
+pub(super) fn slots_of(len: usize) -> u32 {
+    len.div_ceil(SLOT_LEN) as u32
+}

@@ -1,0 +1,114 @@
+//! The handle on an open store.
+
+use crate::error::Result;
+use crate::format::catalog::{HeadKind, HeadState};
+use crate::format::superblock::FORMAT_VERSION;
+use crate::store::import::Import;
+use crate::store::info::{SnapshotInfo, StoreInfo, VolumeInfo};
+use crate::store::inner::Inner;
+use crate::store::snapshot::Snapshot;
+use crate::store::volume::Volume;
+use crate::sync::{Arc, Ordering};
+use crate::units::{KeyId, SLOT_LEN};
+
+/// An open store. Clones are handles on the same one; all calls may come from any thread.
+#[derive(Clone, Debug)]
+pub struct Store(pub(super) Arc<Inner>);
+
+impl Store {
+    pub(super) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// Makes an empty volume of `len` bytes (rounded up to a page) that takes no space until it
+    /// is written. Its pages are sealed under keys that the KMS key `key` guards. Durable on
+    /// return, with all changes before it.
+    pub fn create_volume(&self, name: &str, len: u64, key: &KeyId) -> Result<Volume> {
+        let runtime = self.0.create(name, len, key, HeadState::Available)?;
+        Ok(Volume::new(self.0.clone(), runtime))
+    }
+
+    /// The volume of that name.
+    pub fn volume(&self, name: &str) -> Result<Volume> {
+        let head = self.0.find(HeadKind::Volume, name)?;
+        Ok(Volume::new(self.0.clone(), self.0.runtime(&head)))
+    }
+
+    /// The snapshot of that name.
+    pub fn snapshot(&self, name: &str) -> Result<Snapshot> {
+        let head = self.0.find(HeadKind::Snapshot, name)?;
+        Ok(Snapshot::new(self.0.clone(), self.0.runtime(&head)))
+    }
+
+    /// All volumes, oldest first.
+    pub fn volumes(&self) -> Vec<VolumeInfo> {
+        let ids = self.0.head_ids(HeadKind::Volume);
+        let heads = ids
+            .into_iter()
+            .filter_map(|id| self.0.head(id, HeadKind::Volume).ok());
+        heads.map(|head| VolumeInfo::of(&head)).collect()
+    }
+
+    /// All snapshots, oldest first.
+    pub fn snapshots(&self) -> Vec<SnapshotInfo> {
+        let ids = self.0.head_ids(HeadKind::Snapshot);
+        let heads = ids
+            .into_iter()
+            .filter_map(|id| self.0.head(id, HeadKind::Snapshot).ok());
+        heads.map(|head| SnapshotInfo::of(&head)).collect()
+    }
+
+    /// Makes a volume to be filled. Until [`Import::finish`] it is `importing`; if that never
+    /// comes, the next open of the store deletes it.
+    pub fn import_volume(&self, name: &str, len: u64, key: &KeyId) -> Result<Import> {
+        let runtime = self.0.create(name, len, key, HeadState::ImportingNew)?;
+        Ok(Import::new(Volume::new(self.0.clone(), runtime)))
+    }
+
+    /// What the store is made of.
+    pub fn info(&self) -> Result<StoreInfo> {
+        let geometry = self.0.segments.geometry();
+        let segment_len = u64::from(geometry.segment_slots) * SLOT_LEN as u64;
+        let segments = self.0.segments.list()?;
+        let checkpoint = self.0.checkpoint.lock();
+        let end = self.0.commit.lock().log.position().end;
+        let full = segments.iter().filter(|&&id| id < end.segment).count() as u64;
+        Ok(StoreInfo {
+            id: self.0.store_id(),
+            format_version: FORMAT_VERSION,
+            created_at_ms: checkpoint.superblock.created_at_ms,
+            page_len: geometry.page_len,
+            segment_len,
+            segment_count: segments.len() as u32,
+            used_bytes: full * segment_len + u64::from(end.slot) * SLOT_LEN as u64,
+            atomic_write_len: self.0.atomic_pages() as u64 * u64::from(geometry.page_len),
+            volume_count: self.0.head_ids(HeadKind::Volume).len() as u64,
+            snapshot_count: self.0.head_ids(HeadKind::Snapshot).len() as u64,
+            generation: checkpoint.superblock.generation,
+            kms_key: checkpoint.superblock.store_key.kms_key,
+        })
+    }
+
+    /// Makes every change that has returned durable, of all volumes. Flushes share syncs.
+    pub fn flush(&self) -> Result<()> {
+        self.0.flush()
+    }
+
+    /// Writes the page tables, so that opening after a crash has less to roll forward.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.0.checkpoint()
+    }
+
+    /// Makes everything durable and leaves the store clean. Other handles then only give errors.
+    ///
+    /// Dropping a store instead is like a crash: what was flushed is there.
+    pub fn close(self) -> Result<()> {
+        let closed = match self.0.read_only {
+            true => Ok(()),
+            false => self.0.last_checkpoint(),
+        };
+        self.0.closed.store(true, Ordering::SeqCst);
+        self.0.lock.lock().take();
+        closed
+    }
+}

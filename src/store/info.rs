@@ -1,0 +1,150 @@
+//! What can be known of stores, volumes and snapshots.
+
+use crate::catalog::Head;
+use crate::error::Result;
+use crate::format::catalog::HeadState;
+use crate::format::entry::Entry;
+use crate::store::inner::{Inner, Runtime};
+use crate::units::{KeyId, PageNo, ResourceId, StoreId};
+
+/// A store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreInfo {
+    /// Its random id.
+    pub id: StoreId,
+    /// Version of its disk format.
+    pub format_version: u32,
+    /// When it was made, in milliseconds since 1970-01-01 UTC.
+    pub created_at_ms: u64,
+    /// Page length in bytes.
+    pub page_len: u32,
+    /// Segment length in bytes.
+    pub segment_len: u64,
+    /// Segment files.
+    pub segment_count: u32,
+    /// Bytes of segments up to the end of the log: what the store has written and not reclaimed.
+    pub used_bytes: u64,
+    /// Most bytes that one write call changes atomically, from a page boundary.
+    pub atomic_write_len: u64,
+    /// Volumes.
+    pub volume_count: u64,
+    /// Snapshots.
+    pub snapshot_count: u64,
+    /// Generation of the last superblock.
+    pub generation: u64,
+    /// The KMS key that wraps the store key.
+    pub kms_key: KeyId,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VolumeInfo {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Its random id, which never changes.
+    pub id: ResourceId,
+    /// Length in bytes.
+    pub len: u64,
+    /// What it is doing.
+    pub state: HeadState,
+    /// The KMS key that guards its keys.
+    pub kms_key: KeyId,
+    /// What it was cloned from.
+    pub origin_id: Option<ResourceId>,
+    /// Shared by all volumes cloned from one another.
+    pub group_id: Option<ResourceId>,
+    /// When it was made, in milliseconds since 1970-01-01 UTC.
+    pub created_at_ms: u64,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotInfo {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Its random id, which never changes.
+    pub id: ResourceId,
+    /// Length in bytes.
+    pub len: u64,
+    /// What it is doing.
+    pub state: HeadState,
+    /// The KMS key that guards its keys.
+    pub kms_key: KeyId,
+    /// The volume or snapshot that it was taken of.
+    pub volume_id: ResourceId,
+    /// When it was taken, in milliseconds since 1970-01-01 UTC.
+    pub created_at_ms: u64,
+}
+
+/// What a volume or snapshot takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes of pages that it maps; explicit zeroes and holes take none.
+    pub referenced_bytes: u64,
+    /// Of these, at least so many would be freed if it were deleted now.
+    pub exclusive_bytes: u64,
+    /// Whether `exclusive_bytes` is exact and not a lower bound.
+    pub exclusive_settled: bool,
+    /// `referenced_bytes` less `exclusive_bytes`.
+    pub shared_bytes: u64,
+}
+
+impl VolumeInfo {
+    pub(super) fn of(head: &Head) -> Self {
+        let record = &head.record;
+        Self {
+            name: record.name.clone(),
+            id: record.resource_id,
+            len: record.len,
+            state: record.state,
+            kms_key: record.kms_key,
+            origin_id: record.origin_id,
+            group_id: record.group_id,
+            created_at_ms: record.created_at_ms,
+        }
+    }
+}
+
+impl SnapshotInfo {
+    pub(super) fn of(head: &Head) -> Self {
+        let record = &head.record;
+        Self {
+            name: record.name.clone(),
+            id: record.resource_id,
+            len: record.len,
+            state: record.state,
+            kms_key: record.kms_key,
+            volume_id: record.origin_id.unwrap_or_default(),
+            created_at_ms: record.created_at_ms,
+        }
+    }
+}
+
+impl Inner {
+    /// Counts what a head maps, by walking its page table.
+    pub fn usage(&self, runtime: &Runtime) -> Result<Usage> {
+        self.open()?;
+        let head = self.head(runtime.head, runtime.kind)?;
+        let (mut referenced, mut own) = (0, 0);
+        for mapped in head.tree.iter(&self.nodes, PageNo(0)..PageNo(u64::MAX)) {
+            let (_, entry) = mapped?;
+            if let Entry::Data(data) = entry {
+                referenced += 1;
+                let state = self.state.read();
+                let birth = state.key_epoch(data.key_epoch).map(|epoch| epoch.lineage);
+                own += u64::from(birth == Some(head.record.lineage));
+            }
+        }
+        let page_len = u64::from(self.page_len());
+        Ok(Usage {
+            referenced_bytes: referenced * page_len,
+            exclusive_bytes: own * page_len,
+            exclusive_settled: false,
+            shared_bytes: (referenced - own) * page_len,
+        })
+    }
+}

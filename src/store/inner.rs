@@ -1,0 +1,279 @@
+//! What all handles of an open store share.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::btree::Fanout;
+use crate::catalog::{Catalog, Context, Head, HeadKeys};
+use crate::crypto::Secret;
+use crate::error::{Error, Kind, Result};
+use crate::format::batch::header_slots;
+use crate::format::catalog::{HeadKind, HeadState};
+use crate::format::record::Record;
+use crate::format::superblock::Superblock;
+use crate::io::{Disk, LockGuard};
+use crate::kms::{KeyService, KmsError};
+use crate::log::{LogWriter, Superblocks};
+use crate::segment::{EpochKey, Segment, Segments};
+use crate::source::{Clock, Random};
+use crate::store::nodes::NodeCache;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::units::{
+    HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, Seq, SlotAddr,
+};
+use crate::volume::PageLocks;
+
+/// Most bytes that one write call changes atomically, if a segment holds as many.
+const ATOMIC_LEN_MAX: u64 = 1 << 20;
+
+/// An open store.
+///
+/// Locks are taken in this order: checkpoint, commit, state; the others are leaves.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub kms: Arc<dyn KeyService>,
+    pub fanout: Fanout,
+    pub read_only: bool,
+    pub pool: Option<rayon::ThreadPool>,
+    pub segments: Arc<Segments>,
+    pub nodes: NodeCache,
+    pub superblocks: Superblocks,
+    pub superblock_key: Secret,
+    /// The last checkpoint. Held while one is made.
+    pub checkpoint: Mutex<Checkpointed>,
+    /// The end of the log. Whoever holds it decides what the next batch is.
+    pub commit: Mutex<Commit>,
+    /// The catalog as of the last batch.
+    pub state: RwLock<Catalog>,
+    /// Batches up to this one are durable. Held during a sync, so that syncs are shared.
+    pub synced: Mutex<Seq>,
+    pub durable_through: AtomicU64,
+    /// The salt under which pages are sealed now.
+    pub salt: Mutex<[u8; 12]>,
+    pub runtimes: Mutex<HashMap<HeadId, Arc<Runtime>>>,
+    /// Set when what is on disk is not known any more.
+    pub poisoned: AtomicBool,
+    /// Set by `close`.
+    pub closed: AtomicBool,
+    pub lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+/// The end of the log and what is not durable yet.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub log: LogWriter,
+    /// Segments with batches that no sync covered.
+    pub unsynced: Vec<Arc<Segment>>,
+    /// Bytes appended since the last checkpoint.
+    pub log_len: u64,
+}
+
+/// The last checkpoint.
+#[derive(Debug)]
+pub(super) struct Checkpointed {
+    pub superblock: Superblock,
+    /// Head keys that the KMS knows to be in use.
+    pub claimed: HashSet<HeadKeyId>,
+}
+
+/// What the handles of one head share.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    pub head: HeadId,
+    pub kind: HeadKind,
+    pub locks: PageLocks,
+    keys: Mutex<Option<Arc<HeadKeys>>>,
+}
+
+impl Inner {
+    /// Refuses once the store is closed.
+    pub fn open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::InvalidState {
+                name: self.disk.describe(),
+                state: "closed",
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses once the store is poisoned or closed.
+    pub fn usable(&self) -> Result<()> {
+        self.open()?;
+        match self.poisoned.load(Ordering::SeqCst) {
+            true => Err(Error::Poisoned),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses also if the store is open for reading only.
+    pub fn writable(&self) -> Result<()> {
+        match self.read_only {
+            true => Err(Error::ReadOnly),
+            false => self.usable(),
+        }
+    }
+
+    /// Stops all further writes: what is on disk is not known any more.
+    pub fn poison(&self, op: &'static str, at: SlotAddr, error: std::io::Error) -> Error {
+        self.poisoned.store(true, Ordering::SeqCst);
+        self.segments.failed(op, at, error)
+    }
+
+    /// What applying a record needs beside the catalog.
+    pub fn context(&self, at: SlotAddr) -> Context<'_> {
+        Context {
+            nodes: &self.nodes,
+            fanout: self.fanout,
+            at,
+        }
+    }
+
+    /// Page length in bytes.
+    pub fn page_len(&self) -> u32 {
+        self.segments.geometry().page_len
+    }
+
+    /// Most pages that one batch holds: what a call changes atomically.
+    pub fn atomic_pages(&self) -> usize {
+        let geometry = self.segments.geometry();
+        let slots = geometry.segment_slots - 1;
+        let mut pages = (slots / geometry.page_slots()) as usize;
+        pages = pages.min((ATOMIC_LEN_MAX / u64::from(geometry.page_len)) as usize);
+        let fits = |pages: usize| {
+            header_slots(Record::pages_len(pages)) + pages as u32 * geometry.page_slots() <= slots
+        };
+        while pages > 1 && !fits(pages) {
+            pages -= 1;
+        }
+        pages
+    }
+
+    /// A head that is not deleted, as it is now.
+    pub fn head(&self, id: HeadId, kind: HeadKind) -> Result<Head> {
+        self.state
+            .read()
+            .head(id)
+            .cloned()
+            .ok_or_else(|| gone(kind, &format!("number {id}")))
+    }
+
+    /// What the handles of a head share.
+    pub fn runtime(&self, head: &Head) -> Arc<Runtime> {
+        let (id, kind) = (head.record.head, head.record.kind);
+        let mut runtimes = self.runtimes.lock();
+        let new = || {
+            Arc::new(Runtime {
+                head: id,
+                kind,
+                locks: PageLocks::default(),
+                keys: Mutex::default(),
+            })
+        };
+        runtimes.entry(id).or_insert_with(new).clone()
+    }
+
+    /// The keys of a head; asks the KMS for its head key when they are used first.
+    pub fn keys(&self, runtime: &Runtime) -> Result<Arc<HeadKeys>> {
+        let mut keys = runtime.keys.lock();
+        if let Some(keys) = &*keys {
+            return Ok(keys.clone());
+        }
+        // The head's record is read again after the key came: a branch meanwhile would have
+        // needed this lock.
+        let record = self.head(runtime.head, runtime.kind)?.record;
+        let store = self.store_id();
+        let secret = self
+            .kms
+            .head_key(&record.head_key, store, record.resource_id);
+        let secret = secret.map_err(|error| kms_error(error, &record.kms_key))?;
+        let epoch = self.state.read().key_epoch(record.key_epoch).cloned();
+        let epoch = epoch.ok_or_else(|| gone(runtime.kind, &record.name))?;
+        let unlocked =
+            HeadKeys::unlock(&record, &epoch, secret).map_err(|damage| Error::Corrupt {
+                location: Location::File(format!("keys of {}", record.name)),
+                damage,
+            })?;
+        Ok(keys.insert(Arc::new(unlocked)).clone())
+    }
+
+    /// Gives a head that was just made the keys that made it.
+    pub fn set_keys(&self, runtime: &Runtime, keys: HeadKeys) {
+        *runtime.keys.lock() = Some(Arc::new(keys));
+    }
+
+    /// The key of an epoch, opened by a head's keys.
+    pub fn epoch_key(
+        &self,
+        keys: &HeadKeys,
+        head: &Head,
+        target: KeyEpoch,
+        at: SlotAddr,
+    ) -> Result<Arc<EpochKey>> {
+        let found = keys.epoch(head.record.key_epoch, target, &self.state.read());
+        found.map_err(|damage| Error::Corrupt {
+            location: Location::Slot(at),
+            damage,
+        })
+    }
+
+    /// The store's id.
+    pub fn store_id(&self) -> crate::units::StoreId {
+        self.segments.store_id()
+    }
+
+    /// Draws the salt for what is sealed from now on.
+    pub fn new_salt(&self) {
+        self.random.fill(&mut *self.salt.lock());
+    }
+
+    /// Zeroed bytes for a batch of so many records bytes and body slots.
+    pub fn batch_bytes(records_len: usize, body_slots: u32) -> Vec<u8> {
+        vec![0; (header_slots(records_len) + body_slots) as usize * SLOT_LEN]
+    }
+}
+
+impl Runtime {
+    /// Whether a head in this state may be changed.
+    pub fn check_writable(head: &Head) -> Result<()> {
+        match (head.record.kind, head.record.state) {
+            (HeadKind::Snapshot, _) => Err(Error::ReadOnly),
+            (_, HeadState::ImportFailed) => Err(Error::InvalidState {
+                name: head.record.name.clone(),
+                state: HeadState::ImportFailed.as_str(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The error for a head that was deleted, or never was.
+pub(super) fn gone(kind: HeadKind, name: &str) -> Error {
+    Error::NotFound {
+        kind: kind_of(kind),
+        name: name.to_owned(),
+    }
+}
+
+/// A head's kind as errors name it.
+pub(super) fn kind_of(kind: HeadKind) -> Kind {
+    match kind {
+        HeadKind::Volume => Kind::Volume,
+        HeadKind::Snapshot => Kind::Snapshot,
+    }
+}
+
+/// The library's error for a refusal of the KMS.
+pub(super) fn kms_error(error: KmsError, key: &KeyId) -> Error {
+    match error {
+        KmsError::Unavailable { key, state } => Error::KeyUnavailable { key, state },
+        KmsError::NotFound(_) => Error::KeyUnavailable {
+            key: key.to_string(),
+            state: KeyState::Missing,
+        },
+        KmsError::Denied { key, action } => Error::AccessDenied { key, action },
+        KmsError::Failed(error) => *error,
+    }
+}

@@ -1,0 +1,26 @@
+//! Stores: public handles, options, opening and closing, and the one place that orders writes
+//! and syncs (`commit`).
+
+mod branch;
+mod checkpoint;
+mod commit;
+mod cursor;
+mod handles;
+mod import;
+mod info;
+mod inner;
+mod nodes;
+mod open;
+mod options;
+mod read;
+mod snapshot;
+mod volume;
+mod write;
+
+pub use cursor::Cursor;
+pub use handles::Store;
+pub use import::Import;
+pub use info::{SnapshotInfo, StoreInfo, Usage, VolumeInfo};
+pub use options::{Machine, Options};
+pub use snapshot::Snapshot;
+pub use volume::Volume;

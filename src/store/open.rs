@@ -1,0 +1,372 @@
+//! Making, opening and recovering a store.
+
+use std::collections::HashSet;
+
+use crate::catalog::{Catalog, Context};
+use crate::crypto::{Label, Secret};
+use crate::error::{Damage, Error, Kind, Result};
+use crate::format::record::Record;
+use crate::format::segment::segment_of_file;
+use crate::format::superblock::{
+    Geometry, NextIds, Position, STORE_KEY_LEN_MAX, Superblock, WrappedStoreKey,
+};
+use crate::io::{Access, Disk, Lock, LockGuard};
+use crate::kms::{Context as KmsContext, KeyService, KmsError};
+use crate::log::{Candidate, LogWriter, Scan, Superblocks, load_tables, scan};
+use crate::segment::Segments;
+use crate::store::commit::sync_accepted;
+use crate::store::handles::Store;
+use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
+use crate::store::nodes::NodeCache;
+use crate::store::options::{Machine, Options, STORE_KEY_ALIAS};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, RwLock};
+use crate::units::{
+    HeadId, KeyEpoch, LineageEpoch, Location, ResourceId, SegmentId, Seq, SlotAddr, StoreId,
+};
+
+const LOCK_NAME: &str = "lock";
+
+pub(super) fn create(
+    options: &Options,
+    geometry: Geometry,
+    machine: &Machine,
+    kms: Arc<dyn KeyService>,
+) -> Result<Store> {
+    let disk = &machine.disk;
+    let guard = lock(&**disk, Lock::Exclusive)?;
+    if is_store(&**disk)? {
+        return Err(Error::AlreadyExists {
+            kind: Kind::Store,
+            name: disk.describe(),
+        });
+    }
+    let mut id = [0; 16];
+    machine.random.fill(&mut id);
+    let store_id = StoreId(id);
+    let kms_key = kms.resolve(STORE_KEY_ALIAS).map_err(|error| match error {
+        KmsError::NotFound(key) => Error::WrongKms { key },
+        error => kms_error(error, &Default::default()),
+    })?;
+    let generated = kms.generate(&kms_key, &store_key_context(store_id));
+    let (wrapped, secret) = generated.map_err(|error| kms_error(error, &kms_key))?;
+    if wrapped.len() > STORE_KEY_LEN_MAX {
+        return Err(Error::LimitExceeded {
+            limit: "bytes of a wrapped store key",
+            max: STORE_KEY_LEN_MAX as u64,
+        });
+    }
+    let superblock = Superblock {
+        store_id,
+        generation: 1,
+        created_at_ms: machine.clock.now_ms(),
+        geometry,
+        clean: true,
+        next: NextIds {
+            head: HeadId(1),
+            lineage: LineageEpoch(1),
+            key_epoch: KeyEpoch(1),
+        },
+        position: Position::default(),
+        durable_through: Seq(0),
+        tables: None,
+        store_key: WrappedStoreKey {
+            kms_key,
+            commitment: secret.commitment(),
+            wrapped,
+        },
+    };
+    Superblocks::create(&**disk, &superblock, &secret.derive(Label::Superblock))?;
+    drop(guard);
+    open(&options.clone().read_only(false), machine.clone(), kms)
+}
+
+pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>) -> Result<Store> {
+    let disk = machine.disk.clone();
+    if Superblocks::count(&*disk)? == 0 {
+        let location = Location::Directory(disk.describe());
+        return Err(Error::NotAStore {
+            kind: Kind::Store,
+            location,
+        });
+    }
+    let read_only = options.read_only;
+    let guard = lock(
+        &*disk,
+        if read_only {
+            Lock::Shared
+        } else {
+            Lock::Exclusive
+        },
+    )?;
+    let access = if read_only {
+        Access::Read
+    } else {
+        Access::ReadWrite
+    };
+    let (superblocks, candidates) = Superblocks::open(&*disk, access)?;
+    let (superblock, store_key) = unlock(candidates, &*kms)?;
+    let segments = Arc::new(Segments::new(
+        disk.clone(),
+        superblock.store_id,
+        superblock.geometry,
+    ));
+    let nodes = NodeCache::new(segments.clone(), options.cache_bytes);
+    let log_key = store_key.derive(Label::Log);
+    let mut catalog = load_catalog(&superblock, &segments, &nodes, options)?;
+    let scan = scan(&segments, &log_key, &superblock)?;
+    roll_forward(&mut catalog, &scan, &segments, &nodes, options)?;
+    if !read_only {
+        remove_temporary(&*disk)?;
+        sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
+    }
+    let log = log_writer(log_key, &superblock, &scan, &segments)?;
+    let inner = Inner {
+        disk,
+        clock: machine.clock,
+        random: machine.random,
+        kms,
+        fanout: options.fanout,
+        read_only,
+        pool: pool(options.workers)?,
+        segments,
+        nodes,
+        superblocks,
+        superblock_key: store_key.derive(Label::Superblock),
+        checkpoint: Mutex::new(Checkpointed {
+            superblock,
+            claimed: HashSet::new(),
+        }),
+        // What was accepted is synced now.
+        synced: Mutex::new(scan.end.seq),
+        durable_through: AtomicU64::new(scan.end.seq.0),
+        commit: Mutex::new(Commit {
+            log,
+            unsynced: Vec::new(),
+            log_len: log_len(&scan),
+        }),
+        state: RwLock::new(catalog),
+        salt: Mutex::default(),
+        runtimes: Mutex::default(),
+        poisoned: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+        lock: Mutex::new(Some(guard)),
+    };
+    inner.new_salt();
+    if !read_only {
+        settle_head_keys(&inner)?;
+        inner.end_imports()?;
+    }
+    Ok(Store::new(inner))
+}
+
+/// Whether making a store here would destroy one. One superblock and no segment is what a crash
+/// leaves of a store that was just being made.
+fn is_store(disk: &dyn Disk) -> Result<bool> {
+    let location = || Location::Directory(disk.describe());
+    let names = disk.list().map_err(|source| Error::Io {
+        op: "list",
+        location: location(),
+        source,
+    })?;
+    let has_segments = names.iter().any(|name| segment_of_file(name).is_some());
+    Ok(has_segments || Superblocks::count(disk)? > 1)
+}
+
+fn lock(disk: &dyn Disk, lock: Lock) -> Result<Box<dyn LockGuard>> {
+    disk.lock(LOCK_NAME, lock)
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => Error::Locked {
+                location: Location::Directory(disk.describe()),
+                pid: disk.lock_owner(LOCK_NAME),
+            },
+            std::io::ErrorKind::StorageFull => Error::NoSpace { need: 0, free: 0 },
+            _ => Error::Io {
+                op: "lock",
+                location: Location::Directory(disk.describe()),
+                source,
+            },
+        })
+}
+
+fn store_key_context(store: StoreId) -> KmsContext {
+    KmsContext {
+        store,
+        resource: ResourceId(store.0),
+        purpose: "store-key",
+    }
+}
+
+/// The newest superblock that somebody with its store key wrote, and that key.
+fn unlock(candidates: Vec<Candidate>, kms: &dyn KeyService) -> Result<(Superblock, Secret)> {
+    for candidate in candidates {
+        let found = &candidate.superblock;
+        let key = found.store_key.kms_key;
+        let context = store_key_context(found.store_id);
+        let secret = match kms.decrypt(&key, &found.store_key.wrapped, &context) {
+            Ok(secret) => secret,
+            Err(KmsError::NotFound(_) | KmsError::Unavailable { .. }) => {
+                return Err(Error::WrongKms {
+                    key: key.to_string(),
+                });
+            }
+            Err(error) => return Err(kms_error(error, &key)),
+        };
+        let is_ours = secret.commitment() == found.store_key.commitment
+            && candidate.is_authentic(&secret.derive(Label::Superblock));
+        if is_ours {
+            return Ok((candidate.superblock, secret));
+        }
+    }
+    Err(Error::Corrupt {
+        location: Location::File("superblock-a and superblock-b".to_owned()),
+        damage: Damage::BadTag,
+    })
+}
+
+fn load_catalog(
+    superblock: &Superblock,
+    segments: &Segments,
+    nodes: &NodeCache,
+    options: &Options,
+) -> Result<Catalog> {
+    let mut catalog = Catalog::new(superblock.next);
+    let Some(tables) = superblock.tables else {
+        return Ok(catalog);
+    };
+    let context = Context {
+        nodes,
+        fanout: options.fanout,
+        at: tables.at,
+    };
+    for record in load_tables(segments, tables)? {
+        match &record {
+            Record::Salt(salt) => {
+                let at = SlotAddr {
+                    segment: salt.segment,
+                    slot: salt.first_slot,
+                };
+                segments.note_salt(at, salt.salt);
+            }
+            Record::Segment(_) | Record::Lineage(_) | Record::KeyEpoch(_) | Record::Head(_) => {
+                catalog.apply(&record, context)?;
+            }
+            _ => {
+                return Err(Error::Corrupt {
+                    location: Location::Slot(tables.at),
+                    damage: Damage::Inconsistent("a record that no table holds"),
+                });
+            }
+        }
+    }
+    Ok(catalog)
+}
+
+fn roll_forward(
+    catalog: &mut Catalog,
+    scan: &Scan,
+    segments: &Segments,
+    nodes: &NodeCache,
+    options: &Options,
+) -> Result<()> {
+    for (head, records) in &scan.batches {
+        segments.note_salt(head.header.at, head.header.salt);
+        if head.is_table() {
+            continue;
+        }
+        let context = Context {
+            nodes,
+            fanout: options.fanout,
+            at: head.header.at,
+        };
+        for record in records {
+            catalog.apply(record, context)?;
+        }
+    }
+    Ok(())
+}
+
+/// The segments whose bytes count from the checkpoint on.
+fn accepted(superblock: &Superblock, scan: &Scan) -> Vec<SegmentId> {
+    let first = Some(superblock.position.end.segment).filter(|segment| segment.0 != 0);
+    let rest = scan.batches.iter().map(|(head, _)| head.header.at.segment);
+    let mut segments: Vec<SegmentId> = first.into_iter().chain(rest).collect();
+    segments.dedup();
+    segments
+}
+
+/// A clean store goes on where it ended. After a crash the end is sealed: the next batch goes to
+/// a new segment, and nothing behind the end is ever looked at again.
+fn log_writer(
+    key: Secret,
+    superblock: &Superblock,
+    scan: &Scan,
+    segments: &Segments,
+) -> Result<LogWriter> {
+    let is_clean = superblock.clean && scan.batches.is_empty() && scan.end_is_blank;
+    let tail = match is_clean {
+        true => Some(segments.get(scan.end.end.segment)?),
+        false => None,
+    };
+    let last = segments.list()?.last().copied().unwrap_or_default();
+    let next = last.0.checked_add(1).ok_or(Error::LimitExceeded {
+        limit: "segments",
+        max: u32::MAX.into(),
+    })?;
+    Ok(LogWriter::new(key, scan.end, tail, SegmentId(next)))
+}
+
+fn log_len(scan: &Scan) -> u64 {
+    let slots = scan
+        .batches
+        .iter()
+        .map(|(head, _)| head.end().slot - head.header.at.slot);
+    slots.map(u64::from).sum::<u64>() * crate::units::SLOT_LEN as u64
+}
+
+/// What a crash left of a file that was being made.
+fn remove_temporary(disk: &dyn Disk) -> Result<()> {
+    let failed = |source| Error::Io {
+        op: "clean",
+        location: Location::Directory(disk.describe()),
+        source,
+    };
+    for name in disk.list().map_err(failed)? {
+        if name.ends_with(".tmp") {
+            disk.remove(&name).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Head keys that durable records name are in use; the rest of an earlier process are destroyed:
+/// somebody may have sealed under them what a crash took.
+fn settle_head_keys(inner: &Inner) -> Result<()> {
+    let mut checkpoint = inner.checkpoint.lock();
+    let named: Vec<_> = inner
+        .state
+        .read()
+        .heads()
+        .map(|head| head.record.head_key)
+        .collect();
+    let key = checkpoint.superblock.store_key.kms_key;
+    let store = inner.store_id();
+    let settled = inner
+        .kms
+        .claim_head_keys(store, &named)
+        .and_then(|()| inner.kms.destroy_unclaimed(store));
+    settled.map_err(|error| kms_error(error, &key))?;
+    checkpoint.claimed.extend(named);
+    Ok(())
+}
+
+fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {
+    if workers == 0 {
+        return Ok(None);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build();
+    pool.map(Some).map_err(|error| Error::Io {
+        op: "start threads for",
+        location: Location::Directory("the store".to_owned()),
+        source: std::io::Error::other(error),
+    })
+}

@@ -1,0 +1,172 @@
+//! How a store is made and opened.
+
+use std::path::Path;
+
+use crate::btree::Fanout;
+use crate::error::{Error, Result};
+use crate::format::superblock::Geometry;
+use crate::io::Disk;
+use crate::io::real::{RealDisk, SystemClock, SystemRandom};
+use crate::kms::KeyService;
+use crate::source::{Clock, Random};
+use crate::store::handles::Store;
+use crate::store::open;
+use crate::sync::Arc;
+use crate::units::{Location, SLOT_LEN};
+
+/// The KMS key that wraps the store keys of a region.
+pub(super) const STORE_KEY_ALIAS: &str = "alias/offshoot-store";
+
+/// How to make or open a store, like `std::fs::OpenOptions`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    page_len: u32,
+    segment_len: u64,
+    pub(super) cache_bytes: usize,
+    pub(super) workers: usize,
+    pub(super) read_only: bool,
+    pub(super) fanout: Fanout,
+}
+
+/// The machine under a store: where files are, what time it is, and where randomness comes from.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The store's directory.
+    pub disk: Arc<dyn Disk>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for keys, salts and ids. It must never repeat, not in another process and not
+    /// after a crash; only a store on a simulated disk may be given a seeded one.
+    pub random: Arc<dyn Random>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            page_len: SLOT_LEN as u32,
+            segment_len: 64 << 20,
+            cache_bytes: 64 << 20,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            read_only: false,
+            fanout: Fanout::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Pages of 4 KiB, segments of 64 MiB, a node cache of 64 MiB, a worker for each processor.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Page length in bytes: 4, 8, 16, 32 or 64 KiB. Only for `create`; it stays for ever.
+    pub fn page_len(mut self, bytes: u32) -> Self {
+        self.page_len = bytes;
+        self
+    }
+
+    /// Segment length in bytes: a multiple of 4 KiB, 1 MiB to 1 GiB. Only for `create`.
+    pub fn segment_len(mut self, bytes: u64) -> Self {
+        self.segment_len = bytes;
+        self
+    }
+
+    /// Bytes that the cache of page-table nodes takes, roughly.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Threads that seal pages of large writes. With 0 everything runs in the calling thread.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// Whether nothing is to be written. Several processes may read a store at once.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Most items in a page-table node, 3 to 78: fewer make high trees of few pages, for tests.
+    /// Any store can be opened with any value.
+    pub fn fanout(mut self, items_max: usize) -> Self {
+        self.fanout = Fanout::new(items_max.clamp(3, crate::format::node::NODE_ITEMS_MAX));
+        self
+    }
+
+    /// Makes a store in a directory, which is made too, and opens it. The KMS must have a key
+    /// with the alias `alias/offshoot-store`: it wraps the store key. Durable on return.
+    pub fn create(&self, dir: impl AsRef<Path>, kms: impl KeyService + 'static) -> Result<Store> {
+        let is_normal = (1 << 20..=1 << 30).contains(&self.segment_len);
+        if !is_normal || !self.segment_len.is_multiple_of(SLOT_LEN as u64) {
+            return Err(Error::Invalid {
+                what: "segment length",
+                value: self.segment_len.to_string(),
+                rule: "a multiple of 4 KiB, 1 MiB to 1 GiB",
+            });
+        }
+        self.geometry()?;
+        let disk = RealDisk::create(dir.as_ref())
+            .map_err(|e| directory_error("create", dir.as_ref(), e))?;
+        self.create_on(real(disk), Arc::new(kms))
+    }
+
+    /// Opens a store. Only one process may have it open, unless all only read.
+    pub fn open(&self, dir: impl AsRef<Path>, kms: impl KeyService + 'static) -> Result<Store> {
+        let disk =
+            RealDisk::open(dir.as_ref()).map_err(|e| directory_error("open", dir.as_ref(), e))?;
+        self.open_on(real(disk), Arc::new(kms))
+    }
+
+    /// Like `create`, on any machine; segments may be as short as a few slots.
+    pub fn create_on(&self, machine: Machine, kms: Arc<dyn KeyService>) -> Result<Store> {
+        open::create(self, self.geometry()?, &machine, kms)
+    }
+
+    /// Like `open`, on any machine.
+    pub fn open_on(&self, machine: Machine, kms: Arc<dyn KeyService>) -> Result<Store> {
+        open::open(self, machine, kms)
+    }
+
+    fn geometry(&self) -> Result<Geometry> {
+        let slots = u32::try_from(self.segment_len / SLOT_LEN as u64).unwrap_or(u32::MAX);
+        let geometry = Geometry {
+            page_len: self.page_len,
+            segment_slots: slots,
+        };
+        match geometry.is_valid() {
+            true => Ok(geometry),
+            false => Err(Error::Invalid {
+                what: "page length",
+                value: self.page_len.to_string(),
+                rule: "4096, 8192, 16384, 32768 or 65536 bytes, and much less than a segment",
+            }),
+        }
+    }
+}
+
+fn real(disk: RealDisk) -> Machine {
+    Machine {
+        disk: Arc::new(disk),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+    }
+}
+
+fn directory_error(op: &'static str, dir: &Path, source: std::io::Error) -> Error {
+    let location = Location::Directory(dir.display().to_string());
+    match source.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::NotAStore {
+            kind: crate::error::Kind::Store,
+            location,
+        },
+        std::io::ErrorKind::StorageFull => Error::NoSpace { need: 0, free: 0 },
+        _ => Error::Io {
+            op,
+            location,
+            source,
+        },
+    }
+}

@@ -1,0 +1,84 @@
+//! The handle on a snapshot.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::format::catalog::HeadKind;
+use crate::store::info::{SnapshotInfo, Usage};
+use crate::store::inner::{Inner, Runtime};
+use crate::store::volume::Volume;
+use crate::sync::Arc;
+use crate::units::KeyId;
+use crate::volume::Extents;
+
+/// A snapshot: the reading half of a volume, for ever as it was.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    store: Arc<Inner>,
+    runtime: Arc<Runtime>,
+}
+
+impl Snapshot {
+    pub(super) fn new(store: Arc<Inner>, runtime: Arc<Runtime>) -> Self {
+        Self { store, runtime }
+    }
+
+    /// What the snapshot is; `NotFound` once it is deleted.
+    pub fn info(&self) -> Result<SnapshotInfo> {
+        let head = self.store.head(self.runtime.head, HeadKind::Snapshot)?;
+        Ok(SnapshotInfo::of(&head))
+    }
+
+    /// Its name, in lower case.
+    pub fn name(&self) -> Result<String> {
+        Ok(self.info()?.name)
+    }
+
+    /// Its length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no snapshot is empty")]
+    pub fn len(&self) -> Result<u64> {
+        Ok(self
+            .store
+            .head(self.runtime.head, HeadKind::Snapshot)?
+            .record
+            .len)
+    }
+
+    /// Fills `buf` from `offset`, never in part.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.store.read(&self.runtime, buf, offset)
+    }
+
+    /// What a range holds.
+    pub fn extents(&self, range: Range<u64>) -> Result<Extents<'_>> {
+        self.store.extents(&self.runtime, range)
+    }
+
+    /// What the snapshot takes, by a walk of its page table.
+    pub fn usage(&self) -> Result<Usage> {
+        self.store.usage(&self.runtime)
+    }
+
+    /// Makes a volume that starts with the snapshot's bytes, in constant time, with keys of its
+    /// own under the KMS key `key`. Durable on return.
+    pub fn create_clone(&self, name: &str, key: &KeyId) -> Result<Volume> {
+        let made = self
+            .store
+            .branch(&self.runtime, HeadKind::Volume, name, key)?;
+        Ok(Volume::new(self.store.clone(), made))
+    }
+
+    /// Takes another snapshot of the same bytes. Durable on return.
+    pub fn create_snapshot(&self, name: &str) -> Result<Snapshot> {
+        let key = self.info()?.kms_key;
+        let made = self
+            .store
+            .branch(&self.runtime, HeadKind::Snapshot, name, &key)?;
+        Ok(Self::new(self.store.clone(), made))
+    }
+
+    /// Deletes the snapshot at once, whatever was cloned from it. Its keys are not needed.
+    pub fn delete(self) -> Result<()> {
+        self.store.delete(&self.runtime)
+    }
+}

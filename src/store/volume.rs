@@ -1,0 +1,141 @@
+//! The handle on a volume.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::format::catalog::HeadKind;
+use crate::store::cursor::Cursor;
+use crate::store::import::Import;
+use crate::store::info::{Usage, VolumeInfo};
+use crate::store::inner::{Inner, Runtime};
+use crate::store::snapshot::Snapshot;
+use crate::store::write::Clear;
+use crate::sync::Arc;
+use crate::units::KeyId;
+use crate::volume::Extents;
+
+/// A volume: bytes that can be read and written at any offset, from any thread.
+///
+/// A change shows to readers when its call returns and is durable after a flush. After a crash
+/// the store is a prefix of its changes that holds everything up to the last flush.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    pub(super) store: Arc<Inner>,
+    pub(super) runtime: Arc<Runtime>,
+}
+
+impl Volume {
+    pub(super) fn new(store: Arc<Inner>, runtime: Arc<Runtime>) -> Self {
+        Self { store, runtime }
+    }
+
+    /// What the volume is; `NotFound` once it is deleted.
+    pub fn info(&self) -> Result<VolumeInfo> {
+        let head = self.store.head(self.runtime.head, HeadKind::Volume)?;
+        Ok(VolumeInfo::of(&head))
+    }
+
+    /// Its name, in lower case.
+    pub fn name(&self) -> Result<String> {
+        Ok(self.info()?.name)
+    }
+
+    /// Its length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no volume is empty")]
+    pub fn len(&self) -> Result<u64> {
+        Ok(self
+            .store
+            .head(self.runtime.head, HeadKind::Volume)?
+            .record
+            .len)
+    }
+
+    /// Fills `buf` from `offset`, never in part. What was never written is zeroes. Every page is
+    /// verified before this returns.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.store.read(&self.runtime, buf, offset)
+    }
+
+    /// Writes all of `buf` at `offset`. After a crash all of it is there or none, if it does not
+    /// touch more than [`crate::StoreInfo::atomic_write_len`] bytes of pages; a longer write is
+    /// in chunks of that length, from the front.
+    pub fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.store.write(&self.runtime, buf, offset)
+    }
+
+    /// Makes a range read as zeroes and keeps whole pages of it mapped as explicit zeroes, which
+    /// take no space. Pages at its edges are written in part.
+    pub fn write_zeroes(&self, range: Range<u64>) -> Result<()> {
+        self.store.clear(&self.runtime, range, Clear::Zero)
+    }
+
+    /// Makes a range read as zeroes and unmaps whole pages of it. Costs what is mapped at its
+    /// edges, not its length.
+    pub fn discard(&self, range: Range<u64>) -> Result<()> {
+        self.store.clear(&self.runtime, range, Clear::Discard)
+    }
+
+    /// Makes every change that has returned durable, of all volumes of the store.
+    pub fn flush(&self) -> Result<()> {
+        self.store.flush()
+    }
+
+    /// What a range holds, as of this call.
+    pub fn extents(&self, range: Range<u64>) -> Result<Extents<'_>> {
+        self.store.extents(&self.runtime, range)
+    }
+
+    /// What the volume takes, by a walk of its page table.
+    pub fn usage(&self) -> Result<Usage> {
+        self.store.usage(&self.runtime)
+    }
+
+    /// Changes the length (rounded up to a page). What is past a smaller one is dropped and
+    /// reads as zeroes if the volume grows again. Durable on return.
+    pub fn resize(&self, len: u64) -> Result<()> {
+        self.store.resize(&self.runtime, len)
+    }
+
+    /// Changes the name; the id stays. Durable on return.
+    pub fn rename(&self, name: &str) -> Result<()> {
+        let name = crate::catalog::check_volume_name(name)?;
+        self.store.update(&self.runtime, |record| {
+            record.name = name;
+            Ok(())
+        })
+    }
+
+    /// Deletes the volume at once, whatever was cloned from it. Its keys are not needed.
+    pub fn delete(self) -> Result<()> {
+        self.store.delete(&self.runtime)
+    }
+
+    /// Makes a volume that starts with this one's bytes, in constant time, with keys of its own
+    /// under the KMS key `key`. Neither side sees what the other writes later. Durable on return.
+    pub fn create_clone(&self, name: &str, key: &KeyId) -> Result<Volume> {
+        let made = self
+            .store
+            .branch(&self.runtime, HeadKind::Volume, name, key)?;
+        Ok(Self::new(self.store.clone(), made))
+    }
+
+    /// Takes a snapshot, in constant time, under the volume's own KMS key. Durable on return.
+    pub fn create_snapshot(&self, name: &str) -> Result<Snapshot> {
+        let key = self.info()?.kms_key;
+        let made = self
+            .store
+            .branch(&self.runtime, HeadKind::Snapshot, name, &key)?;
+        Ok(Snapshot::new(self.store.clone(), made))
+    }
+
+    /// Marks the volume as being filled. Until [`Import::finish`] it is `importing`; if that
+    /// never comes, the next open of the store marks it `import_failed`.
+    pub fn begin_import(&self) -> Result<Import> {
+        Import::begin(self.clone())
+    }
+
+    /// Reads and writes with a position of its own.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self.clone())
+    }
+}

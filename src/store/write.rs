@@ -1,0 +1,348 @@
+//! Changing pages: seal, append, show.
+
+use std::ops::Range;
+
+use crate::btree::Tree;
+use crate::catalog::{Head, discard, set_page, set_zeroes};
+use crate::error::{Error, Result};
+use crate::format::entry::Entry;
+use crate::format::record::{PageDelta, PageRange, Record};
+use crate::segment::{SealedPage, seal_pages};
+use crate::store::inner::{Inner, Runtime};
+use crate::units::{KeyEpoch, PageNo, SlotAddr};
+use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
+
+/// Explicit zeroes take an item each in memory, so a batch makes only so many.
+const ZERO_PAGES_MAX: u64 = 1 << 16;
+/// What such an item counts as towards the next checkpoint, in bytes of log.
+const ZERO_PAGE_COST: u64 = 64;
+
+/// The contents that some pages are to have.
+pub(super) struct NewPages<'a> {
+    pub pages: Vec<PageNo>,
+    /// Writes the contents of the page of that index into a zeroed buffer of a page's length.
+    pub fill: &'a dyn Fn(usize, &mut [u8]),
+}
+
+/// What happens to whole pages without contents.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clear {
+    Zero,
+    Discard,
+}
+
+/// Pages encrypted under the key epoch that was open then.
+struct Sealed {
+    key_epoch: KeyEpoch,
+    salt: [u8; 12],
+    body: Vec<u8>,
+    pages: Vec<SealedPage>,
+}
+
+impl Inner {
+    /// Writes bytes at any offset. Atomic up to the store's bound, else in chunks from the front.
+    pub fn write(&self, runtime: &Runtime, buf: &[u8], offset: u64) -> Result<()> {
+        self.writable()?;
+        let head = self.head(runtime.head, runtime.kind)?;
+        Runtime::check_writable(&head)?;
+        check_range(offset, buf.len() as u64, head.record.len)?;
+        let page_len = self.page_len();
+        let chunk_len = self.atomic_pages() as u64 * u64::from(page_len);
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            // Chunks end on page boundaries, so only the first and the last page are partial.
+            let end = (at / u64::from(page_len) * u64::from(page_len)).saturating_add(chunk_len);
+            let len = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(buf.len() - done);
+            let bytes = buf.get(done..done + len).expect("BUG: in bounds");
+            self.write_chunk(runtime, bytes, at)?;
+            done += len;
+        }
+        self.checkpoint_if_due()
+    }
+
+    fn write_chunk(&self, runtime: &Runtime, bytes: &[u8], offset: u64) -> Result<()> {
+        let page_len = self.page_len();
+        let range = offset..offset + bytes.len() as u64;
+        let _turn = runtime.locks.lock(outer_pages(&range, page_len));
+        let pieces: Vec<Piece> = pieces(offset, bytes.len(), page_len).collect();
+        let edges = self.old_edges(runtime, &pieces)?;
+        let fill = |index: usize, page: &mut [u8]| {
+            let piece = &pieces[index];
+            if let Some((_, old)) = edges.iter().find(|(edge, _)| *edge == index) {
+                page.copy_from_slice(old);
+            }
+            page[piece.in_page.clone()].copy_from_slice(&bytes[piece.in_range.clone()]);
+        };
+        let pages = pieces.iter().map(|piece| piece.page).collect();
+        self.change(runtime, NewPages { pages, fill: &fill }, None)
+    }
+
+    /// The old contents of pages that are written in part.
+    fn old_edges(&self, runtime: &Runtime, pieces: &[Piece]) -> Result<Vec<(usize, Vec<u8>)>> {
+        let page_len = self.page_len() as usize;
+        let mut edges = Vec::new();
+        for (index, piece) in pieces.iter().enumerate() {
+            if piece.in_page.len() < page_len {
+                let mut page = vec![0; page_len];
+                self.read(runtime, &mut page, piece.page.0 * page_len as u64)?;
+                edges.push((index, page));
+            }
+        }
+        Ok(edges)
+    }
+
+    /// Makes a range read as zeroes, by dropping its pages or by explicit zeroes. Pages that are
+    /// covered in part are written, if anything is there.
+    pub fn clear(&self, runtime: &Runtime, range: Range<u64>, clear: Clear) -> Result<()> {
+        self.writable()?;
+        let head = self.head(runtime.head, runtime.kind)?;
+        Runtime::check_writable(&head)?;
+        let len = range
+            .end
+            .checked_sub(range.start)
+            .ok_or_else(|| Error::Invalid {
+                what: "range",
+                value: format!("{range:?}"),
+                rule: "it must not end before it starts",
+            })?;
+        check_range(range.start, len, head.record.len)?;
+        let page_len = self.page_len();
+        let _turn = runtime.locks.lock(outer_pages(&range, page_len));
+        let inner = inner_pages(&range, page_len);
+        let edges = self.zeroed_edges(runtime, &range, &inner)?;
+        let fill = |index: usize, page: &mut [u8]| page.copy_from_slice(&edges[index].1);
+        let mut pages: Vec<PageNo> = edges.iter().map(|(page, _)| *page).collect();
+        let mut first = inner.start.0;
+        loop {
+            let count = match clear {
+                Clear::Zero => (inner.end.0 - first).min(ZERO_PAGES_MAX),
+                Clear::Discard => inner.end.0 - first,
+            };
+            let chunk = (count > 0).then(|| (clear, PageNo(first)..PageNo(first + count)));
+            let new = NewPages {
+                pages: std::mem::take(&mut pages),
+                fill: &fill,
+            };
+            self.change(runtime, new, chunk)?;
+            self.checkpoint_if_due()?;
+            first += count;
+            if first >= inner.end.0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The partial pages of a range with the range zeroed, where anything is mapped.
+    fn zeroed_edges(
+        &self,
+        runtime: &Runtime,
+        range: &Range<u64>,
+        inner: &Range<PageNo>,
+    ) -> Result<Vec<(PageNo, Vec<u8>)>> {
+        let page_len = u64::from(self.page_len());
+        let tree = self.head(runtime.head, runtime.kind)?.tree;
+        let outer = outer_pages(range, self.page_len());
+        let mut edges = Vec::new();
+        let candidates = [outer.start.0, outer.end.0.saturating_sub(1)];
+        let count = if candidates[0] == candidates[1] { 1 } else { 2 };
+        for &page in candidates.iter().take(count) {
+            let is_partial = outer.contains(&PageNo(page)) && !inner.contains(&PageNo(page));
+            let is_data = || {
+                let entry = tree.get(&self.nodes, PageNo(page))?;
+                Ok::<bool, Error>(matches!(entry, Some(Entry::Data(_))))
+            };
+            if is_partial && is_data()? {
+                let mut bytes = vec![0; page_len as usize];
+                self.read(runtime, &mut bytes, page * page_len)?;
+                let start = range.start.saturating_sub(page * page_len);
+                let end = (range.end - page * page_len).min(page_len);
+                bytes[start as usize..end as usize].fill(0);
+                edges.push((PageNo(page), bytes));
+            }
+        }
+        Ok(edges)
+    }
+
+    /// One atomic change of a head's pages: some get contents, a range of others is cleared.
+    ///
+    /// Pages are sealed before they have a place in the order, and again if the key epoch is no
+    /// longer the open one when they get it; so a call that fails has left nothing behind.
+    pub fn change(
+        &self,
+        runtime: &Runtime,
+        new: NewPages<'_>,
+        clear: Option<(Clear, Range<PageNo>)>,
+    ) -> Result<()> {
+        if new.pages.is_empty() && clear.is_none() {
+            return Ok(());
+        }
+        let mut sealed = self.seal(runtime, &new)?;
+        let mut commit = self.commit.lock();
+        self.usable()?;
+        let head = self.head(runtime.head, runtime.kind)?;
+        Runtime::check_writable(&head)?;
+        self.check_pages(&head, &new, clear.as_ref())?;
+        let key_epoch = head.record.key_epoch;
+        if sealed.key_epoch != key_epoch {
+            sealed = self.seal(runtime, &new)?;
+        }
+        let mut tree = head.tree.clone();
+        let cleared = clear.map(|(clear, pages)| {
+            let count = pages.end.0 - pages.start.0;
+            (
+                clear,
+                PageRange {
+                    head: runtime.head,
+                    key_epoch,
+                    first: pages.start,
+                    count,
+                },
+            )
+        });
+        let mut records = Vec::new();
+        let body_slots = new.pages.len() as u32 * self.segments.geometry().page_slots();
+        let cleared_something = match &cleared {
+            Some((clear, range)) => self.clear_in(&mut tree, *clear, range, &mut records)?,
+            None => false,
+        };
+        if !cleared_something && new.pages.is_empty() {
+            return Ok(());
+        }
+        let mut records_len = records.len();
+        if !new.pages.is_empty() {
+            records_len += Record::pages_len(new.pages.len());
+        }
+        let place = commit.log.place(&self.segments, records_len, body_slots)?;
+        if !new.pages.is_empty() {
+            let deltas = self.set_in(&mut tree, &sealed, place.body())?;
+            Record::Pages {
+                head: runtime.head,
+                deltas,
+            }
+            .encode(&mut records);
+        }
+        let mut bytes = Self::batch_bytes(records_len, 0);
+        bytes.append(&mut sealed.body);
+        self.append(&mut commit, place, sealed.salt, &records, bytes)?;
+        if let Some((Clear::Zero, range)) = &cleared {
+            // A short record, but an item a page in memory until a checkpoint writes the nodes.
+            commit.log_len += range.count * ZERO_PAGE_COST;
+        }
+        self.state.write().install(runtime.head, tree);
+        Ok(())
+    }
+
+    /// The volume may have shrunk since the call was checked.
+    fn check_pages(
+        &self,
+        head: &Head,
+        new: &NewPages<'_>,
+        clear: Option<&(Clear, Range<PageNo>)>,
+    ) -> Result<()> {
+        let end_of_pages = new.pages.last().map_or(0, |page| page.0 + 1);
+        let end_of_clear = clear.map_or(0, |(_, pages)| pages.end.0);
+        let end = end_of_pages.max(end_of_clear);
+        check_range(
+            0,
+            end.saturating_mul(u64::from(self.page_len())),
+            head.record.len,
+        )
+    }
+
+    fn seal(&self, runtime: &Runtime, new: &NewPages<'_>) -> Result<Sealed> {
+        let head = self.head(runtime.head, runtime.kind)?;
+        let key_epoch = head.record.key_epoch;
+        let salt = *self.salt.lock();
+        if new.pages.is_empty() {
+            return Ok(Sealed {
+                key_epoch,
+                salt,
+                body: Vec::new(),
+                pages: Vec::new(),
+            });
+        }
+        let page_len = self.page_len() as usize;
+        let keys = self.keys(runtime)?;
+        let key = self.epoch_key(&keys, &head, key_epoch, SlotAddr::default())?;
+        let mut body = vec![0; new.pages.len() * page_len];
+        for (index, page) in body.chunks_exact_mut(page_len).enumerate() {
+            (new.fill)(index, page);
+        }
+        loop {
+            let sealer = keys.sealer(&key, || *self.salt.lock());
+            let salt = sealer.salt();
+            let pool = self.pool.as_ref();
+            let sealed = seal_pages(
+                &sealer,
+                &key.random_id,
+                &new.pages,
+                &mut body,
+                &*self.random,
+                pool,
+            );
+            match sealed {
+                Some(pages) => {
+                    return Ok(Sealed {
+                        key_epoch,
+                        salt,
+                        body,
+                        pages,
+                    });
+                }
+                None => self.new_salt(),
+            }
+        }
+    }
+
+    /// Clears pages in a page table; adds the record if that changes anything.
+    fn clear_in(
+        &self,
+        tree: &mut Tree,
+        clear: Clear,
+        range: &PageRange,
+        records: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let context = self.context(SlotAddr::default());
+        let changed = match clear {
+            Clear::Zero => {
+                set_zeroes(tree, range, context)?;
+                true
+            }
+            Clear::Discard => discard(tree, range, context)?,
+        };
+        if changed {
+            match clear {
+                Clear::Zero => Record::Zeroes(*range).encode(records),
+                Clear::Discard => Record::Discard(*range).encode(records),
+            }
+        }
+        Ok(changed)
+    }
+
+    fn set_in(&self, tree: &mut Tree, sealed: &Sealed, body: SlotAddr) -> Result<Vec<PageDelta>> {
+        let page_slots = self.segments.geometry().page_slots();
+        let mut deltas = Vec::with_capacity(sealed.pages.len());
+        let mut at = body;
+        for page in &sealed.pages {
+            let entry = page.entry(sealed.key_epoch, at);
+            let mut delta = PageDelta {
+                page: page.page,
+                entry,
+                old_at: None,
+                old_key_epoch: None,
+            };
+            let old = set_page(tree, &delta, self.context(at))?;
+            delta.old_at = match &old {
+                Some(Entry::Data(data)) => Some(data.at),
+                _ => None,
+            };
+            delta.old_key_epoch = old.as_ref().map(Entry::key_epoch);
+            deltas.push(delta);
+            at.slot += page_slots;
+        }
+        Ok(deltas)
+    }
+}
