@@ -23,15 +23,6 @@ impl Tree {
     pub fn iter<'a>(&self, source: &'a dyn NodeSource, range: Range<PageNo>) -> Iter<'a> {
         Iter::new(source, self.root.clone(), range)
     }
-
-    /// The first page in a range that is not a hole.
-    pub fn first_in(
-        &self,
-        source: &dyn NodeSource,
-        range: Range<PageNo>,
-    ) -> Result<Option<(PageNo, Entry)>> {
-        self.iter(source, range).next().transpose()
-    }
 }
 
 fn get(source: &dyn NodeSource, child: &Child, span: Span, page: PageNo) -> Result<Option<Entry>> {

@@ -202,7 +202,7 @@ fn an_empty_tree_has_no_root() {
     let mut tree = Tree::default();
     assert_eq!(tree.root_ref(), Some(None));
     assert!(tree.same_as(&Tree::from_root(None)));
-    assert_eq!(tree.first_in(&source, ALL).unwrap(), None);
+    assert_eq!(tree.iter(&source, ALL).next().transpose().unwrap(), None);
     let fanout = Fanout::default();
     assert!(!tree.remove_range(&source, fanout, EPOCH, ALL).unwrap());
     tree.set(&source, fanout, EPOCH, PageNo(3), entry(1, EPOCH))
@@ -210,7 +210,7 @@ fn an_empty_tree_has_no_root() {
     assert_eq!(tree.root_ref(), None);
     assert!(!tree.same_as(&Tree::default()));
     assert_eq!(
-        tree.first_in(&source, ALL).unwrap(),
+        tree.iter(&source, ALL).next().transpose().unwrap(),
         Some((PageNo(3), entry(1, EPOCH)))
     );
     assert!(tree.remove_range(&source, fanout, EPOCH, ALL).unwrap());

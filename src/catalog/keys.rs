@@ -11,12 +11,15 @@ use crate::source::Random;
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::units::{KeyEpoch, ResourceId};
 
+/// What a subkey is derived from: an epoch and a salt.
+type OpenerId = (KeyEpoch, [u8; 12]);
+
 /// An unlocked head. Keys that other heads unlocked do not serve this one.
 #[derive(Debug)]
 pub struct HeadKeys {
     head_key: Secret,
     epochs: RwLock<HashMap<KeyEpoch, Arc<EpochKey>>>,
-    openers: RwLock<HashMap<(KeyEpoch, [u8; 12]), Arc<Opener>>>,
+    openers: RwLock<HashMap<OpenerId, Arc<Opener>>>,
     sealer: Mutex<Option<(KeyEpoch, Arc<Sealer>)>>,
 }
 
@@ -116,8 +119,12 @@ impl HeadKeys {
     }
 
     /// Seals pages of the open epoch under the store's salt of now.
-    pub fn sealer(&self, key: &EpochKey, salt: [u8; 12]) -> Arc<Sealer> {
+    ///
+    /// `salt` is asked with the lock in hand: a salt never comes back, so no pair of epoch and
+    /// salt ever gets a second sealer, whose counter would start again.
+    pub fn sealer(&self, key: &EpochKey, salt: impl FnOnce() -> [u8; 12]) -> Arc<Sealer> {
         let mut sealer = self.sealer.lock();
+        let salt = salt();
         match &*sealer {
             Some((epoch, sealer)) if *epoch == key.key_epoch && sealer.salt() == salt => {
                 sealer.clone()

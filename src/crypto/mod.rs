@@ -11,7 +11,6 @@ mod nonce;
 #[cfg(test)]
 mod tests;
 
-pub use cipher::{Aes256Gcm, NONCE_LEN, PageCipher, SALT_LEN, TAG_LEN, subkey};
 pub use hash::{hash, keyed_hash};
 pub use key::{Label, Secret, WRAPPED_LEN, unwrap, wrap};
-pub use nonce::{NonceRange, Opener, SEALS_MAX, Sealer};
+pub use nonce::{Opener, Sealer};

@@ -32,7 +32,7 @@ pub struct NonceRange {
     salt: [u8; SALT_LEN],
     prefix: [u8; 8],
     first: u32,
-    count: u32,
+    pub(super) count: u32,
     used: Vec<AtomicU64>,
 }
 
@@ -94,11 +94,6 @@ impl Sealer {
 }
 
 impl NonceRange {
-    /// How many nonces it holds; indexes are below.
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
     /// The nonce of an index: the random bytes, then the counter (little-endian). Once only.
     fn take(&self, index: u32) -> [u8; NONCE_LEN] {
         assert!(index < self.count, "BUG: a nonce outside its range");

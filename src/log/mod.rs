@@ -13,4 +13,4 @@ mod tables;
 pub use append::{LogWriter, Place};
 pub use scan::{Scan, scan};
 pub use superblock::{Candidate, Superblocks};
-pub use tables::{TABLE_BATCH_LEN_MAX, load_tables, table_parts};
+pub use tables::{load_tables, table_parts};

@@ -24,8 +24,6 @@ pub struct Scan {
     pub batches: Vec<(BatchHead, Vec<Record>)>,
     /// The point after the last of them.
     pub end: Position,
-    /// All batches up to this one are known to have been durable.
-    pub durable_through: Seq,
     /// Whether the slot at the end was never written.
     pub end_is_blank: bool,
 }
@@ -78,7 +76,6 @@ pub fn scan(segments: &Segments, key: &Secret, from: &Superblock) -> Result<Scan
     Ok(Scan {
         batches,
         end,
-        durable_through,
         end_is_blank,
     })
 }

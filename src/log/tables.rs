@@ -9,7 +9,7 @@ use crate::segment::Segments;
 use crate::units::{Location, SLOT_LEN};
 
 /// Bytes of records in one table batch, so that a batch is short.
-pub const TABLE_BATCH_LEN_MAX: usize = 256 << 10;
+const TABLE_BATCH_LEN_MAX: usize = 256 << 10;
 
 /// Splits encoded records over table batches: each part leaves room for its `Table` record.
 pub fn table_parts(records: &[Record], segment_slots: u32) -> Vec<Vec<u8>> {

@@ -100,7 +100,7 @@ impl Options {
     /// with the alias `alias/offshoot-store`: it wraps the store key. Durable on return.
     pub fn create(&self, dir: impl AsRef<Path>, kms: impl KeyService + 'static) -> Result<Store> {
         let is_normal = (1 << 20..=1 << 30).contains(&self.segment_len);
-        if !is_normal || self.segment_len % SLOT_LEN as u64 != 0 {
+        if !is_normal || !self.segment_len.is_multiple_of(SLOT_LEN as u64) {
             return Err(Error::Invalid {
                 what: "segment length",
                 value: self.segment_len.to_string(),

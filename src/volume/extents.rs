@@ -32,9 +32,11 @@ pub enum ExtentKind {
     Hole,
 }
 
+type MappedPages<'a> = Box<dyn Iterator<Item = Result<(PageNo, Entry)>> + 'a>;
+
 /// The extents of a range, in order and without gaps; neighbours differ in kind or depth.
 pub struct Extents<'a> {
-    pages: Peekable<Box<dyn Iterator<Item = Result<(PageNo, Entry)>> + 'a>>,
+    pages: Peekable<MappedPages<'a>>,
     depth: Box<dyn FnMut(KeyEpoch) -> u32 + 'a>,
     page_len: u64,
     next: u64,
@@ -58,7 +60,7 @@ impl<'a> Extents<'a> {
         pages: impl Iterator<Item = Result<(PageNo, Entry)>> + 'a,
         depth: impl FnMut(KeyEpoch) -> u32 + 'a,
     ) -> Self {
-        let pages: Box<dyn Iterator<Item = Result<(PageNo, Entry)>> + 'a> = Box::new(pages);
+        let pages: MappedPages<'a> = Box::new(pages);
         Self {
             pages: pages.peekable(),
             depth: Box::new(depth),

@@ -23,11 +23,15 @@ impl Fixture {
     }
 
     fn create(&self) -> Store {
-        Self::options().create(self.dir.path().join("store"), self.kms.clone()).unwrap()
+        Self::options()
+            .create(self.dir.path().join("store"), self.kms.clone())
+            .unwrap()
     }
 
     fn open(&self) -> Store {
-        Self::options().open(self.dir.path().join("store"), self.kms.clone()).unwrap()
+        Self::options()
+            .open(self.dir.path().join("store"), self.kms.clone())
+            .unwrap()
     }
 }
 
@@ -48,7 +52,8 @@ fn four_pages_are_shared_until_either_side_writes() {
     let store = fixture.create();
     let a = store.create_volume("a", 4 * PAGE, &fixture.key).unwrap();
     for number in 0..4 {
-        a.write_all_at(&page(number + 1), u64::from(number) * PAGE).unwrap();
+        a.write_all_at(&page(number + 1), u64::from(number) * PAGE)
+            .unwrap();
     }
     let b = a.create_clone("b", &fixture.key).unwrap();
     a.write_all_at(&page(0x1A), 0).unwrap();
@@ -62,7 +67,11 @@ fn four_pages_are_shared_until_either_side_writes() {
     let (a, b) = (store.volume("A").unwrap(), store.volume("b").unwrap());
     assert_eq!(pages(&a), [0x1A, 2, 3, 4]);
     assert_eq!(pages(&b), [1, 2, 3, 0x4B]);
-    let depths: Vec<_> = b.extents(0..4 * PAGE).unwrap().map(|e| e.unwrap().depth).collect();
+    let depths: Vec<_> = b
+        .extents(0..4 * PAGE)
+        .unwrap()
+        .map(|e| e.unwrap().depth)
+        .collect();
     assert_eq!(depths, [2, 1]);
     a.delete().unwrap();
     drop((b, store));
@@ -81,7 +90,9 @@ fn any_offset_and_length_can_be_written() {
     let mut seed = 1u64;
     for step in 0..200u32 {
         let mut next = |below: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (seed >> 33) % below
         };
         let offset = next(len);
@@ -113,6 +124,10 @@ fn any_offset_and_length_can_be_written() {
     let mut bytes = vec![0; len as usize];
     volume.read_exact_at(&mut bytes, 0).unwrap();
     assert!(bytes == model);
-    let extents: Vec<_> = volume.extents(0..len).unwrap().map(|e| e.unwrap()).collect();
+    let extents: Vec<_> = volume
+        .extents(0..len)
+        .unwrap()
+        .map(|e| e.unwrap())
+        .collect();
     assert!(extents.iter().any(|extent| extent.kind == ExtentKind::Zero));
 }

@@ -85,7 +85,7 @@ fn refused(source: &Hostile, root: NodeRef, slot: u32, expected: Damage) {
     let range = PageNo(140)..PageNo(160);
     let errors = [
         tree.get(source, page).err(),
-        tree.first_in(source, range.clone()).err(),
+        tree.iter(source, range.clone()).next().transpose().err(),
         tree.iter(source, ALL).find_map(Result::err),
         tree.clone()
             .set(source, fanout, EPOCH, page, entry(1, EPOCH))
