@@ -3,6 +3,7 @@
 //! `UPDATE=1 cargo test --test format` writes both anew.
 
 mod doc;
+mod golden;
 
 use std::path::PathBuf;
 
