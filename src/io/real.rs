@@ -2,6 +2,13 @@
 //!
 //! Invariant: every file is reached by one name under the directory's descriptor, never by a
 //! path, so nobody can put another file or a link in its place on the way.
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "this is where the library meets the real machine"
+    )
+)]
 
 use std::ffi::CString;
 use std::fs::{DirBuilder, File, TryLockError};
