@@ -41,7 +41,8 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// Fills the pools of `key` for a store again, off the path of those who take from it.
     fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError>;
 
-    /// Notes that head keys are named by durable records of the store.
+    /// Notes that head keys are named by durable records of the store. Keys that the service
+    /// does not have (any more) are left out: their heads cannot be read, but others can.
     fn claim_head_keys(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<(), KmsError>;
 
     /// Destroys all head keys of the store that were never claimed: after a crash somebody may

@@ -119,8 +119,12 @@ impl HeadKeys {
     }
 
     /// Seals pages of the open epoch under the store's salt of now.
-    pub fn sealer(&self, key: &EpochKey, salt: [u8; 12]) -> Arc<Sealer> {
+    ///
+    /// `salt` is asked with the lock in hand: a salt never comes back, so no pair of epoch and
+    /// salt ever gets a second sealer, whose counter would start again.
+    pub fn sealer(&self, key: &EpochKey, salt: impl FnOnce() -> [u8; 12]) -> Arc<Sealer> {
         let mut sealer = self.sealer.lock();
+        let salt = salt();
         match &*sealer {
             Some((epoch, sealer)) if *epoch == key.key_epoch && sealer.salt() == salt => {
                 sealer.clone()

@@ -6,7 +6,7 @@ use zerocopy::FromZeros;
 use zerocopy::little_endian::U32;
 
 use crate::crypto::{Secret, unwrap, wrap};
-use crate::error::{Damage, Error, Kind, Result};
+use crate::error::{Damage, Error, Result};
 use crate::file_kms::audit::{self, Event};
 use crate::file_kms::heads::{Heads, Slot};
 use crate::file_kms::index::Index;
@@ -164,17 +164,21 @@ impl Inner {
         let heads = self.heads(Access::ReadWrite)?;
         let mut records = Vec::with_capacity(claimed.len());
         for id in claimed {
-            let found = locked.pools.index.find(&heads, id)?;
-            let (slot, mut record) = found
-                .filter(|(_, record)| record.store == store.0)
-                .ok_or_else(|| Error::NotFound {
-                    kind: Kind::Key,
-                    name: id.to_string(),
-                })?;
-            record.state = HEAD_CLAIMED;
-            records.push((slot, record));
+            let found = match locked.pools.index.find(&heads, id) {
+                Ok(found) => found.filter(|(_, record)| record.store == store.0),
+                // A head whose key is gone or damaged says so when it is read; it must not keep
+                // the others' store from opening.
+                Err(Error::Corrupt { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            if let Some((slot, mut record)) = found.filter(|(_, key)| key.state != HEAD_CLAIMED) {
+                record.state = HEAD_CLAIMED;
+                records.push((slot, record));
+            }
         }
-        heads.put(&mut records)?;
+        if !records.is_empty() {
+            heads.put(&mut records)?;
+        }
         for id in claimed {
             locked.pools.ours.remove(id);
         }

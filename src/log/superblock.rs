@@ -35,8 +35,7 @@ impl Candidate {
 }
 
 impl Superblocks {
-    /// Makes the files of a new store, durable before this returns. The second one made is the
-    /// one whose absence means that there is no store, so that a crash between leaves none.
+    /// Makes the files of a new store, durable before this returns.
     pub fn create(disk: &dyn Disk, superblock: &Superblock, key: &Secret) -> Result<Self> {
         let make = |mirror: u32, name: &str| {
             let mut contents = vec![0; 2 * SLOT_LEN];
@@ -59,17 +58,21 @@ impl Superblocks {
         })
     }
 
-    /// Whether the directory holds a store.
-    pub fn exist(disk: &dyn Disk) -> Result<bool> {
-        let [a, _] = NAMES;
-        let location = Location::Directory(disk.describe());
+    /// How many of the two files the directory has.
+    pub fn count(disk: &dyn Disk) -> Result<usize> {
         match disk.list() {
-            Ok(names) => Ok(names.iter().any(|name| name == a)),
-            Err(source) => Err(Error::Io {
-                op: "list",
-                location,
-                source,
-            }),
+            Ok(names) => Ok(names
+                .iter()
+                .filter(|name| NAMES.contains(&name.as_str()))
+                .count()),
+            Err(source) => {
+                let location = Location::Directory(disk.describe());
+                Err(Error::Io {
+                    op: "list",
+                    location,
+                    source,
+                })
+            }
         }
     }
 

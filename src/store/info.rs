@@ -23,6 +23,8 @@ pub struct StoreInfo {
     pub segment_len: u64,
     /// Segment files.
     pub segment_count: u32,
+    /// Bytes of segments up to the end of the log: what the store has written and not reclaimed.
+    pub used_bytes: u64,
     /// Most bytes that one write call changes atomically, from a page boundary.
     pub atomic_write_len: u64,
     /// Volumes.
@@ -125,6 +127,7 @@ impl SnapshotInfo {
 impl Inner {
     /// Counts what a head maps, by walking its page table.
     pub fn usage(&self, runtime: &Runtime) -> Result<Usage> {
+        self.open()?;
         let head = self.head(runtime.head, runtime.kind)?;
         let (mut referenced, mut own) = (0, 0);
         for mapped in head.tree.iter(&self.nodes, PageNo(0)..PageNo(u64::MAX)) {

@@ -88,14 +88,20 @@ pub(super) struct Runtime {
 }
 
 impl Inner {
-    /// Refuses once the store is poisoned or closed.
-    pub fn usable(&self) -> Result<()> {
+    /// Refuses once the store is closed.
+    pub fn open(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::InvalidState {
                 name: self.disk.describe(),
                 state: "closed",
             });
         }
+        Ok(())
+    }
+
+    /// Refuses once the store is poisoned or closed.
+    pub fn usable(&self) -> Result<()> {
+        self.open()?;
         match self.poisoned.load(Ordering::SeqCst) {
             true => Err(Error::Poisoned),
             false => Ok(()),

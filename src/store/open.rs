@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Context};
 use crate::crypto::{Label, Secret};
 use crate::error::{Damage, Error, Kind, Result};
 use crate::format::record::Record;
+use crate::format::segment::segment_of_file;
 use crate::format::superblock::{
     Geometry, NextIds, Position, STORE_KEY_LEN_MAX, Superblock, WrappedStoreKey,
 };
@@ -33,7 +34,7 @@ pub(super) fn create(
 ) -> Result<Store> {
     let disk = &machine.disk;
     let guard = lock(&**disk, Lock::Exclusive)?;
-    if Superblocks::exist(&**disk)? {
+    if is_store(&**disk)? {
         return Err(Error::AlreadyExists {
             kind: Kind::Store,
             name: disk.describe(),
@@ -81,7 +82,7 @@ pub(super) fn create(
 
 pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>) -> Result<Store> {
     let disk = machine.disk.clone();
-    if !Superblocks::exist(&*disk)? && !has_mirror(&*disk)? {
+    if Superblocks::count(&*disk)? == 0 {
         let location = Location::Directory(disk.describe());
         return Err(Error::NotAStore {
             kind: Kind::Store,
@@ -158,18 +159,17 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
     Ok(Store::new(inner))
 }
 
-fn has_mirror(disk: &dyn Disk) -> Result<bool> {
-    match disk.list() {
-        Ok(names) => Ok(names.iter().any(|name| name == "superblock-b")),
-        Err(source) => {
-            let location = Location::Directory(disk.describe());
-            Err(Error::Io {
-                op: "list",
-                location,
-                source,
-            })
-        }
-    }
+/// Whether making a store here would destroy one. One superblock and no segment is what a crash
+/// leaves of a store that was just being made.
+fn is_store(disk: &dyn Disk) -> Result<bool> {
+    let location = || Location::Directory(disk.describe());
+    let names = disk.list().map_err(|source| Error::Io {
+        op: "list",
+        location: location(),
+        source,
+    })?;
+    let has_segments = names.iter().any(|name| segment_of_file(name).is_some());
+    Ok(has_segments || Superblocks::count(disk)? > 1)
 }
 
 fn lock(disk: &dyn Disk, lock: Lock) -> Result<Box<dyn LockGuard>> {

@@ -25,6 +25,7 @@ impl Inner {
     }
 
     fn try_read(&self, runtime: &Runtime, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.open()?;
         let head = self.head(runtime.head, runtime.kind)?;
         check_range(offset, buf.len() as u64, head.record.len)?;
         buf.fill(0);
@@ -90,6 +91,7 @@ impl Inner {
 
     /// The extents of a range of a head, as of now.
     pub fn extents(&self, runtime: &Runtime, range: Range<u64>) -> Result<Extents<'_>> {
+        self.open()?;
         let head = self.head(runtime.head, runtime.kind)?;
         let len = range.end.saturating_sub(range.start);
         check_range(range.start, len, head.record.len)?;

@@ -14,6 +14,8 @@ use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
 
 /// Explicit zeroes take an item each in memory, so a batch makes only so many.
 const ZERO_PAGES_MAX: u64 = 1 << 16;
+/// What such an item counts as towards the next checkpoint, in bytes of log.
+const ZERO_PAGE_COST: u64 = 64;
 
 /// The contents that some pages are to have.
 pub(super) struct NewPages<'a> {
@@ -125,9 +127,10 @@ impl Inner {
                 fill: &fill,
             };
             self.change(runtime, new, chunk)?;
+            self.checkpoint_if_due()?;
             first += count;
             if first >= inner.end.0 {
-                return self.checkpoint_if_due();
+                return Ok(());
             }
         }
     }
@@ -224,6 +227,10 @@ impl Inner {
         let mut bytes = Self::batch_bytes(records_len, 0);
         bytes.append(&mut sealed.body);
         self.append(&mut commit, place, sealed.salt, &records, bytes)?;
+        if let Some((Clear::Zero, range)) = &cleared {
+            // A short record, but an item a page in memory until a checkpoint writes the nodes.
+            commit.log_len += range.count * ZERO_PAGE_COST;
+        }
         self.state.write().install(runtime.head, tree);
         Ok(())
     }
@@ -265,8 +272,8 @@ impl Inner {
             (new.fill)(index, page);
         }
         loop {
-            let salt = *self.salt.lock();
-            let sealer = keys.sealer(&key, salt);
+            let sealer = keys.sealer(&key, || *self.salt.lock());
+            let salt = sealer.salt();
             let pool = self.pool.as_ref();
             let sealed = seal_pages(
                 &sealer,
