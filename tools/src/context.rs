@@ -63,6 +63,18 @@ impl Context {
         Ok(kms)
     }
 
+    /// Opens the KMS, if it is there: some looking is possible without.
+    pub fn kms_if_there(&self) -> Result<Option<FileKms>> {
+        if self.places.kms().is_err() {
+            return Ok(None);
+        }
+        match self.kms() {
+            Ok(kms) => Ok(Some(kms)),
+            Err(Failure::Library(Error::NotAStore { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens the store, works, and closes it also if the work failed. What the work returns is
     /// printed afterwards: only a closed store has certainly done its part.
     pub fn with_store<T>(

@@ -18,6 +18,7 @@ mod output;
 mod places;
 mod progress;
 mod refs;
+mod render;
 mod sizes;
 mod source;
 mod sparse;

@@ -236,14 +236,15 @@ fn object(view: &impl Serialize) -> Result<Map<String, Value>> {
     }
 }
 
-fn new_table() -> Table {
+/// A table without lines.
+pub fn new_table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table
 }
 
 /// Two blanks between columns, none before the first.
-fn space_columns(table: &mut Table) {
+pub fn space_columns(table: &mut Table) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
