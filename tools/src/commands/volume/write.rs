@@ -44,9 +44,10 @@ pub fn run(context: &Context, args: &Write) -> Result {
         let block = session.store.info()?.page_len;
         let writer = Writer::new(&volume, args.offset, Zeroes::Write, block, progress);
         let outcome = writer.write(&source);
-        // What was written counts, also if the rest did not fit.
-        volume.flush()?;
+        // What was written counts, also if the rest did not fit; but the first error is the news.
+        let flushed = volume.flush();
         let length_bytes = outcome?;
+        flushed?;
         Ok(Written {
             name: volume.name()?,
             offset_bytes: args.offset,
