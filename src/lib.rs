@@ -67,6 +67,8 @@ mod volume;
 
 mod store;
 
+pub mod check;
+
 pub use crate::crypto::Secret;
 pub use crate::error::{Damage, Error, Kind, Result};
 pub use crate::file_kms::{FileKms, KeyInfo};
