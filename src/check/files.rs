@@ -78,7 +78,9 @@ impl<'a> Files<'a> {
 
     /// Whether there is a file of that name.
     pub fn has(&self, name: &str) -> bool {
-        let found = self.names.binary_search_by(|other| other.as_str().cmp(name));
+        let found = self
+            .names
+            .binary_search_by(|other| other.as_str().cmp(name));
         found.is_ok()
     }
 
