@@ -180,6 +180,10 @@ impl Sim {
             let Some(segment) = segment_of_file(event.name) else {
                 return;
             };
+            // A flipped bit is no batch.
+            if event.bytes.len() < PAGE as usize {
+                return;
+            }
             let at = SlotAddr {
                 segment,
                 slot: (event.offset / PAGE) as u32,
