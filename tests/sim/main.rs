@@ -7,5 +7,8 @@ mod ops;
 mod oracle;
 mod rig;
 mod run;
+mod syncs;
 
 mod crashes;
+mod faults;
+mod planted;

@@ -1,7 +1,7 @@
 //! A store and its key service on one simulated machine, with what watches both.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use offshoot::io::Disk;
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom, WriteEvent};
@@ -49,12 +49,10 @@ impl Random for Dice {
     }
 }
 
-pub fn options() -> Options {
-    Options::new()
-        .segment_len(u64::from(SEGMENT_SLOTS) * 4096)
-        .fanout(3)
-        .workers(0)
-        .cache_bytes(1 << 20)
+pub fn options() -> &'static Options {
+    static OPTIONS: OnceLock<Options> = OnceLock::new();
+    let segment_len = u64::from(SEGMENT_SLOTS) * 4096;
+    OPTIONS.get_or_init(|| Options::new().segment_len(segment_len).fanout(3).workers(0))
 }
 
 fn clock() -> Arc<dyn Clock> {
@@ -80,14 +78,26 @@ impl Host {
         }
     }
 
-    /// Makes a key service with three keys, and a store.
-    pub fn create(&self) -> Result<Process> {
+    /// Makes a key service with three keys.
+    pub fn create_kms(&self) -> Result<()> {
         let kms = FileKms::create_on(self.kms.clone(), "local", clock(), self.random.clone())?;
         for alias in ["alias/offshoot-store", "alias/default", "alias/other"] {
             kms.create_key(Some(alias))?;
         }
+        Ok(())
+    }
+
+    /// Makes a store; the key service is there.
+    pub fn create_store(&self) -> Result<Process> {
+        let kms = FileKms::open_on(self.kms.clone(), clock(), self.random.clone())?;
         let store = options().create_on(self.machine(), Arc::new(kms.clone()))?;
         Process::new(store, kms)
+    }
+
+    /// Makes both.
+    pub fn create(&self) -> Result<Process> {
+        self.create_kms()?;
+        self.create_store()
     }
 
     /// Opens both, as a new process does.

@@ -9,6 +9,7 @@ use crate::model::{Action, Model, Tracker};
 use crate::nonces::{Nonces, Slot};
 use crate::ops::{Op, Start};
 use crate::rig::{Host, Process, Watch};
+use crate::syncs::Journal;
 
 /// A machine as it was right before a sync or after the last operation, and what may be on it
 /// after a crash then.
@@ -64,6 +65,17 @@ impl Shared {
 impl Run {
     /// Opens a fork of a start.
     pub fn new(start: &Start, seed: u64, nonces: &Arc<Nonces>, planted: Planted) -> Self {
+        Self::with_journal(start, seed, nonces, planted, &Journal::default())
+    }
+
+    /// The same, and notes what is synced.
+    pub fn with_journal(
+        start: &Start,
+        seed: u64,
+        nonces: &Arc<Nonces>,
+        planted: Planted,
+        journal: &Journal,
+    ) -> Self {
         let machine = start.machine.kill();
         let watch = Watch::on(&machine, start.acknowledged.clone(), nonces);
         let shared = Arc::new(Mutex::new(Shared {
@@ -77,7 +89,9 @@ impl Run {
         if let Planted::DroppedSyncs(lie) = planted {
             machine.drop_syncs(lie);
         }
-        let host = Host::new(&machine, seed);
+        let mut host = Host::new(&machine, seed);
+        host.store = journal.wrap("store", host.store);
+        host.kms = journal.wrap("kms", host.kms);
         let process = Some(host.open().expect("a start opens"));
         Self {
             machine,
