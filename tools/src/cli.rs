@@ -160,7 +160,10 @@ mod tests {
                     .get_after_help()
                     .map(ToString::to_string)
                     .unwrap_or_default();
-                assert!(help.contains("  offshoot "), "{path} has no example");
+                assert!(
+                    help.starts_with("Example:\n") && help.contains("offshoot "),
+                    "{path} has no example"
+                );
                 assert!(
                     command.get_about().is_some(),
                     "{path} does not say what it does"

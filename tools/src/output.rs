@@ -236,7 +236,8 @@ fn object(view: &impl Serialize) -> Result<Map<String, Value>> {
     }
 }
 
-fn new_table() -> Table {
+/// A table without lines.
+pub fn new_table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table
