@@ -52,3 +52,16 @@ pub fn keep_large_file_errors() {
     // If this fails, the signal kills as it always did.
     let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_noticed_once_somebody_asks() {
+        let interrupt = Interrupt::new();
+        assert!(interrupt.check().is_ok());
+        low_level::raise(SIGTERM).expect("a signal");
+        assert!(matches!(interrupt.check(), Err(Failure::Cancelled(_))));
+    }
+}

@@ -1,6 +1,7 @@
 //! The `offshoot` command line: it parses, calls the library, prints.
 //!
-//! Nothing here knows the disk format, and nothing prints but `output`, `progress` and `exit`.
+//! Nothing here knows the disk format, and nothing prints but `stdout`, `progress`,
+//! `confirm` and `report`.
 #![deny(
     missing_docs,
     clippy::unwrap_used,
@@ -18,9 +19,13 @@ mod output;
 mod places;
 mod progress;
 mod refs;
+mod render;
+mod report;
+mod session;
 mod sizes;
 mod source;
 mod sparse;
+mod stdout;
 mod transfer;
 mod views;
 
@@ -35,9 +40,9 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return exit::refuse(&error, &args),
+        Err(error) => return report::refuse(&error, &args),
     };
-    let report = exit::Report::new(&cli);
+    let report = report::Report::new(&cli);
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => report.fail(&failure),

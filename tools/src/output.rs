@@ -3,7 +3,7 @@
 //! Columns are the fields of the JSON form, under the same names. Values in JSON and in plain
 //! output are exact; in tables sizes are rounded.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{Format, Global};
 use crate::exit::{Failure, Result};
 use crate::sizes;
+use crate::stdout::Out;
 
 /// A thing that commands show or list.
 pub trait View: Serialize {
@@ -244,7 +245,7 @@ pub fn new_table() -> Table {
 }
 
 /// Two blanks between columns, none before the first.
-fn space_columns(table: &mut Table) {
+pub fn space_columns(table: &mut Table) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -280,42 +281,4 @@ fn plain(value: &Value) -> String {
 
 fn invalid(text: &str) -> Failure {
     Failure::Invalid(text.to_owned())
-}
-
-/// Standard output, buffered. A reader that went away is `Failure::StdoutClosed`.
-pub struct Out(BufWriter<StdoutLock<'static>>);
-
-impl Out {
-    /// Takes standard output.
-    pub fn new() -> Self {
-        Self(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
-    }
-
-    /// Writes bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result {
-        self.0.write_all(bytes).map_err(stdout_failure)
-    }
-
-    /// Makes sure that all is written.
-    pub fn finish(mut self) -> Result {
-        self.0.flush().map_err(stdout_failure)
-    }
-
-    fn line(&mut self, line: &str) -> Result {
-        self.write(line.as_bytes())?;
-        self.write(b"\n")
-    }
-
-    fn table(&mut self, table: &Table) -> Result {
-        table
-            .lines()
-            .try_for_each(|line| self.line(line.trim_end()))
-    }
-}
-
-fn stdout_failure(error: io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::StdoutClosed,
-        _ => Failure::io("write", "standard output", error),
-    }
 }

@@ -7,13 +7,13 @@ use std::os::unix::fs::FileExt;
 
 use offshoot::{Error, ExtentKind, Volume};
 
-use crate::context::Head;
 use crate::exit::{Failure, Result};
 use crate::interrupt::Interrupt;
-use crate::output::Out;
 use crate::progress::Progress;
+use crate::session::Head;
 use crate::source::{self, Source};
 use crate::sparse::{self, DataRanges};
+use crate::stdout::Out;
 
 /// What is read and written at once: the store takes a mebibyte as one atomic write.
 const CHUNK: u64 = 1 << 20;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::context::{Access, Context, Head};
+use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
+use crate::session::Head;
 use crate::sizes;
 use crate::transfer::{self, Zeroes};
 

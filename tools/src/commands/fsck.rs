@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use offshoot::check::{self, CheckOptions, Report, Stats};
-use offshoot::{Error, FileKms};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::exit::{Failure, Result};
+use crate::exit::Result;
 use crate::sizes;
 
 /// Errors were found and left as they are.
@@ -34,7 +33,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<u8> {
     let options = CheckOptions::new().read_data(args.read_data);
-    let options = match kms(context)? {
+    let options = match context.kms_if_there()? {
         Some(kms) => options.kms(Arc::new(kms)),
         None => options,
     };
@@ -43,18 +42,6 @@ pub fn run(context: &Context, args: &Args) -> Result<u8> {
         .output
         .document(&document(&report), &text(&report))?;
     Ok(if report.is_clean() { 0 } else { LEFT })
-}
-
-/// The KMS, if it is there: structure is checked without.
-fn kms(context: &Context) -> Result<Option<FileKms>> {
-    if context.places.kms().is_err() {
-        return Ok(None);
-    }
-    match context.kms() {
-        Ok(kms) => Ok(Some(kms)),
-        Err(Failure::Library(Error::NotAStore { .. })) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn document(report: &Report) -> Value {

@@ -7,8 +7,9 @@ use offshoot::{Error, Import, Kind, Volume};
 
 use crate::commands::volume::discard::data_in;
 use crate::commands::volume::view;
-use crate::context::{Access, Context, Session};
+use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
+use crate::session::Session;
 use crate::sizes;
 use crate::source::Source;
 use crate::transfer::{Writer, Zeroes};
@@ -49,6 +50,9 @@ pub fn run(context: &Context, command: Command) -> Result {
     let Command::Image(args) = command;
     let printer = context.output.of::<VolumeView>()?;
     let source = Source::open(Some(&args.file))?;
+    if source.len() == Some(0) {
+        return Err(empty(&source));
+    }
     let imported = context.with_store(Access::Own, |session| {
         let import = match session.volume(&args.volume) {
             Ok(volume) => into_old(&args, &source, &volume)?,
@@ -61,6 +65,10 @@ pub fn run(context: &Context, command: Command) -> Result {
         let block = session.store.info()?.page_len;
         let writer = Writer::new(import.volume(), 0, Zeroes::Skip, block, progress);
         match writer.write(&source) {
+            Ok(0) => {
+                import.abort()?;
+                Err(empty(&source))
+            }
             Ok(_) => view(session, &import.finish()?),
             Err(error) => {
                 // The next open does the same, should this fail; the first error is the news.
@@ -72,17 +80,17 @@ pub fn run(context: &Context, command: Command) -> Result {
     printer.show(&imported)
 }
 
+/// Most likely what was to write into the pipe has failed.
+fn empty(source: &Source) -> Failure {
+    Failure::Invalid(format!("{} is empty, which no image is", source.name()))
+}
+
 fn into_new(args: &Image, source: &Source, session: &Session) -> Result<Import> {
     let name = source.name();
     let size = match (args.size, source.len()) {
         (Some(size), Some(len)) if size < len => {
             return Err(Failure::Invalid(format!(
                 "{name} has {len} bytes, more than --size"
-            )));
-        }
-        (None, Some(0)) => {
-            return Err(Failure::Invalid(format!(
-                "{name} is empty: give the volume a --size"
             )));
         }
         (Some(size), _) | (None, Some(size)) => size,

@@ -1,12 +1,14 @@
 //! What is shown of volumes, snapshots, keys and stores: the fields of the JSON form.
 
 mod head;
+mod heads;
 mod key;
 mod store;
 
 use offshoot::{KeyId, ResourceId};
 
-pub use crate::views::head::{ExtentView, Heads, SnapshotView, VolumeView};
+pub use crate::views::head::{ExtentView, SnapshotView, VolumeView};
+pub use crate::views::heads::Heads;
 pub use crate::views::key::KeyView;
 pub use crate::views::store::StoreView;
 

@@ -116,7 +116,9 @@ fn an_image_that_does_not_fit_changes_nothing() {
     );
     place.file("empty.img", b"");
     place.fails(&["import", "image", "empty.img", "new"], 2, "invalid");
-    place.ok(&["import", "image", "empty.img", "new", "--size", "8K"]);
+    let empty = ["import", "image", "-", "new", "--size", "8K"];
+    place.fails_with(&empty, b"", 2, "invalid");
+    place.fails(&["volume", "show", "new"], 14, "not_found");
 }
 
 #[test]

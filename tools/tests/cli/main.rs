@@ -3,6 +3,7 @@
 mod damage;
 mod heads;
 mod images;
+mod inspect;
 mod keys;
 mod locks;
 mod misuse;

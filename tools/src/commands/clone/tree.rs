@@ -6,8 +6,9 @@ use clap::Args;
 use offshoot::{Error, ResourceId, Usage};
 use serde_json::{Value, json};
 
-use crate::context::{Access, Context, Session};
+use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
+use crate::session::Session;
 use crate::sizes;
 
 /// Show volumes, snapshots and clones under what they came from

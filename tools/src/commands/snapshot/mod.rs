@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 
 use crate::commands::volume::delete;
 use crate::confirm::Confirm;
-use crate::context::{Access, Context, Session};
+use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
+use crate::session::Session;
 use crate::views::{Heads, SnapshotView};
 
 /// What to do.

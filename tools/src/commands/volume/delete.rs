@@ -5,8 +5,9 @@ use offshoot::{Error, Usage};
 use serde::Serialize;
 
 use crate::confirm::Confirm;
-use crate::context::{Access, Context, Session};
+use crate::context::{Access, Context};
 use crate::exit::Result;
+use crate::session::Session;
 use crate::sizes;
 
 /// Delete a volume; its clones and snapshots stay

@@ -11,8 +11,9 @@ mod write;
 
 use clap::Subcommand;
 
-use crate::context::{Context, Session};
+use crate::context::Context;
 use crate::exit::Result;
+use crate::session::Session;
 use crate::views::{Heads, VolumeView};
 
 /// What to do.

@@ -1,4 +1,4 @@
-//! `inspect ...`: what is on disk, decoded.
+//! `inspect --layout`: the structs of the disk format.
 
 use offshoot::format::LAYOUT;
 use offshoot::format::layout::Struct;
@@ -7,18 +7,8 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::exit::Result;
 
-/// Look at what is on disk
-#[derive(clap::Args, Debug)]
-#[command(arg_required_else_help = true)]
-#[command(after_help = "Example:\n  offshoot inspect --layout")]
-pub struct Args {
-    /// Print the structs of the disk format
-    #[arg(long)]
-    layout: bool,
-}
-
 /// Runs the command.
-pub fn run(context: &Context, _args: &Args) -> Result {
+pub fn run(context: &Context) -> Result {
     let structs: Vec<_> = LAYOUT.iter().map(layout_document).collect();
     let document = json!({ "schema": "layout/1", "structs": structs });
     let text: Vec<_> = LAYOUT.iter().map(layout_text).collect();

@@ -1,0 +1,194 @@
+//! `inspect ...`: what is on disk, decoded. The store is locked shared and nothing is written.
+
+mod documents;
+mod layout;
+
+use std::path::Path;
+
+use clap::{Args as ClapArgs, Subcommand};
+use offshoot::check::inspect;
+use offshoot::io::real::RealDisk;
+use offshoot::{Error, FileKms, KeyService, Kind, Location, PageNo, SegmentId};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::exit::{Failure, Result};
+use crate::refs::{Bare, Reference};
+use crate::render;
+
+/// Look at what is on disk, decoded; keys are not needed
+#[derive(ClapArgs, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Example:\n  offshoot inspect page pg:812\n  offshoot inspect --layout")]
+pub struct Args {
+    /// Print the structs of the disk format
+    #[arg(long)]
+    layout: bool,
+    /// What to look at.
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// What to look at.
+#[derive(Debug, Subcommand)]
+enum What {
+    Superblock(Superblock),
+    Segment(Segment),
+    Page(Page),
+    Tree(Tree),
+    Lineage(Lineage),
+}
+
+/// The superblocks, all copies of them
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect superblock")]
+struct Superblock {}
+
+/// The batches of a segment file, whether or not it is in use
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect segment 1 --json")]
+struct Segment {
+    /// Its number
+    number: u32,
+}
+
+/// Where a page is and what proves it
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect page pg@monday:812")]
+struct Page {
+    /// The volume or snapshot, a colon, and the page: its offset divided by the page length
+    #[arg(value_name = "REF:N")]
+    page: String,
+}
+
+/// The page table of a volume or snapshot, level by level
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect tree pg")]
+struct Tree {
+    /// The volume (NAME) or snapshot (NAME@SNAPSHOT, @SNAPSHOT)
+    #[arg(value_name = "REF")]
+    head: String,
+}
+
+/// Heads, lineage epochs and key epochs: who can reach what
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect lineage --json")]
+struct Lineage {}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &Args) -> Result {
+    let Some(what) = &args.what else {
+        if args.layout {
+            return layout::run(context);
+        }
+        let text = "say what to look at: see `offshoot inspect --help`";
+        return Err(Failure::Invalid(text.to_owned()));
+    };
+    let kms = context.kms_if_there()?;
+    let disk = open(context.places.store())?;
+    let view = View {
+        context,
+        disk: &disk,
+        kms,
+    };
+    let document = view.document(what)?;
+    context.output.document(&document, &render::text(&document))
+}
+
+/// The store as it lies on disk.
+struct View<'a> {
+    context: &'a Context,
+    disk: &'a RealDisk,
+    kms: Option<FileKms>,
+}
+
+impl View<'_> {
+    fn document(&self, what: &What) -> Result<Value> {
+        let (disk, kms) = (self.disk, self.kms());
+        Ok(match what {
+            What::Superblock(_) => documents::superblocks(&inspect::superblocks(disk)?),
+            What::Segment(args) => {
+                documents::segment(&inspect::segment(disk, SegmentId(args.number))?)
+            }
+            What::Page(args) => {
+                let (head, number) = page_number(&args.page)?;
+                let (kind, name) = self.head(head)?;
+                documents::page(&name, &inspect::page(disk, kms, kind, &name, number)?)
+            }
+            What::Tree(args) => {
+                let (kind, name) = self.head(&args.head)?;
+                documents::tree(&name, &inspect::tree(disk, kms, kind, &name)?)
+            }
+            What::Lineage(_) => documents::lineage(&inspect::lineage(disk, kms)?),
+        })
+    }
+
+    fn kms(&self) -> Option<&dyn KeyService> {
+        self.kms.as_ref().map(|kms| kms as &dyn KeyService)
+    }
+
+    /// The kind and the name, as it is kept, of what a reference names.
+    fn head(&self, reference: &str) -> Result<(Kind, String)> {
+        let region = self.kms.as_ref().map(FileKms::region);
+        let region = region.unwrap_or_else(|| self.context.places.region.clone());
+        match Reference::parse(reference, Bare::Volume, &region)? {
+            Reference::Volume(name) => Ok((Kind::Volume, name.to_ascii_lowercase())),
+            Reference::Snapshot { volume: None, name } => {
+                Ok((Kind::Snapshot, name.to_ascii_lowercase()))
+            }
+            Reference::Snapshot {
+                volume: Some(volume),
+                name,
+            } => {
+                let name = name.to_ascii_lowercase();
+                self.check_origin(&volume.to_ascii_lowercase(), &name)?;
+                Ok((Kind::Snapshot, name))
+            }
+        }
+    }
+
+    fn check_origin(&self, volume: &str, snapshot: &str) -> Result {
+        let lineage = inspect::lineage(self.disk, self.kms())?;
+        let find = |kind, name: &str| {
+            let mut heads = lineage.heads.iter();
+            heads.find(|head| head.kind == kind && head.name == name && head.state != "deleted")
+        };
+        let not_found = |kind, name: &str| Error::NotFound {
+            kind,
+            name: name.to_owned(),
+        };
+        let origin = find(Kind::Volume, volume).ok_or_else(|| not_found(Kind::Volume, volume))?;
+        let found = find(Kind::Snapshot, snapshot);
+        let found = found.ok_or_else(|| not_found(Kind::Snapshot, snapshot))?;
+        if found.origin_id == Some(origin.resource_id) {
+            return Ok(());
+        }
+        let text = format!("snapshot {snapshot} is not of volume {volume}: write @{snapshot}");
+        Err(Failure::NotFound(text))
+    }
+}
+
+fn page_number(text: &str) -> Result<(&str, PageNo)> {
+    let parts = text.rsplit_once(':');
+    let read = parts.and_then(|(head, page)| Some((head, PageNo(page.parse().ok()?))));
+    read.ok_or_else(|| Failure::Invalid(format!("{text:?} is no page: write for example pg:812")))
+}
+
+fn open(directory: &Path) -> Result<RealDisk> {
+    RealDisk::open(directory).map_err(|source| {
+        let location = Location::Directory(directory.display().to_string());
+        match source.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::NotAStore {
+                kind: Kind::Store,
+                location,
+            }
+            .into(),
+            _ => Error::Io {
+                op: "open",
+                location,
+                source,
+            }
+            .into(),
+        }
+    })
+}

@@ -1,0 +1,166 @@
+//! An open store, and what references name in it.
+
+use std::ops::Range;
+
+use offshoot::{Extent, FileKms, KeyId, ResourceId, Snapshot, Store, Volume};
+
+use crate::exit::{Failure, Result};
+use crate::refs::{Bare, Reference};
+
+/// An open store with its KMS.
+pub struct Session {
+    /// The store.
+    pub store: Store,
+    /// Its KMS.
+    pub kms: FileKms,
+}
+
+impl Session {
+    /// The volume or snapshot of a reference.
+    pub fn head(&self, reference: &str) -> Result<Head> {
+        self.find(reference, Bare::Volume)
+    }
+
+    /// The volume of a reference, to write to.
+    pub fn volume(&self, reference: &str) -> Result<Volume> {
+        match self.find(reference, Bare::Volume)? {
+            Head::Volume(volume) => Ok(volume),
+            Head::Snapshot(snapshot) => {
+                let name = snapshot.name()?;
+                Err(Failure::ReadOnly(format!(
+                    "{name} is a snapshot, which is read-only: make a volume of it with \
+                     `offshoot clone create @{name} NAME`"
+                )))
+            }
+        }
+    }
+
+    /// The snapshot of a reference.
+    pub fn snapshot(&self, reference: &str) -> Result<Snapshot> {
+        match self.find(reference, Bare::Snapshot)? {
+            Head::Snapshot(snapshot) => Ok(snapshot),
+            Head::Volume(volume) => {
+                let name = volume.name()?;
+                Err(Failure::Invalid(format!(
+                    "{name} is a volume, and a snapshot is needed"
+                )))
+            }
+        }
+    }
+
+    /// The name that a volume to be made is to have.
+    pub fn new_volume_name(&self, reference: &str) -> Result<String> {
+        match Reference::parse(reference, Bare::Volume, &self.kms.region())? {
+            Reference::Volume(name) => Ok(name),
+            Reference::Snapshot { .. } => Err(Failure::Invalid(format!(
+                "{reference} names a snapshot, not a new volume"
+            ))),
+        }
+    }
+
+    /// The key of a reference; without one, of the alias that new volumes take.
+    pub fn key(&self, reference: Option<&str>) -> Result<KeyId> {
+        Ok(self.kms.key(reference.unwrap_or("alias/default"))?.id)
+    }
+
+    fn find(&self, reference: &str, bare: Bare) -> Result<Head> {
+        match Reference::parse(reference, bare, &self.kms.region())? {
+            Reference::Volume(name) => Ok(Head::Volume(self.store.volume(&name)?)),
+            Reference::Snapshot { volume, name } => {
+                let snapshot = self.store.snapshot(&name)?;
+                if let Some(volume) = volume {
+                    self.check_origin(&snapshot, &volume)?;
+                }
+                Ok(Head::Snapshot(snapshot))
+            }
+        }
+    }
+
+    fn check_origin(&self, snapshot: &Snapshot, volume: &str) -> Result {
+        if self.store.volume(volume)?.info()?.id == snapshot.info()?.volume_id {
+            return Ok(());
+        }
+        let name = snapshot.name()?;
+        Err(Failure::NotFound(format!(
+            "snapshot {name} is not of volume {volume}: write @{name}, or see `offshoot snapshot \
+             list`"
+        )))
+    }
+}
+
+/// A volume or a snapshot: what both can do.
+pub enum Head {
+    /// A volume.
+    Volume(Volume),
+    /// A snapshot.
+    Snapshot(Snapshot),
+}
+
+impl Head {
+    /// Its name.
+    pub fn name(&self) -> offshoot::Result<String> {
+        match self {
+            Self::Volume(volume) => volume.name(),
+            Self::Snapshot(snapshot) => snapshot.name(),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> offshoot::Result<ResourceId> {
+        Ok(match self {
+            Self::Volume(volume) => volume.info()?.id,
+            Self::Snapshot(snapshot) => snapshot.info()?.id,
+        })
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> offshoot::Result<u64> {
+        match self {
+            Self::Volume(volume) => volume.len(),
+            Self::Snapshot(snapshot) => snapshot.len(),
+        }
+    }
+
+    /// The KMS key it is under.
+    pub fn kms_key(&self) -> offshoot::Result<KeyId> {
+        Ok(match self {
+            Self::Volume(volume) => volume.info()?.kms_key,
+            Self::Snapshot(snapshot) => snapshot.info()?.kms_key,
+        })
+    }
+
+    /// Fills `bytes` from an offset.
+    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> offshoot::Result<()> {
+        match self {
+            Self::Volume(volume) => volume.read_exact_at(bytes, offset),
+            Self::Snapshot(snapshot) => snapshot.read_exact_at(bytes, offset),
+        }
+    }
+
+    /// What is mapped in a range.
+    pub fn extents(
+        &self,
+        range: Range<u64>,
+    ) -> offshoot::Result<Box<dyn Iterator<Item = offshoot::Result<Extent>> + '_>> {
+        Ok(match self {
+            Self::Volume(volume) => Box::new(volume.extents(range)?),
+            Self::Snapshot(snapshot) => Box::new(snapshot.extents(range)?),
+        })
+    }
+
+    /// Makes a volume with the same contents.
+    pub fn create_clone(&self, name: &str, key: &KeyId) -> offshoot::Result<Volume> {
+        match self {
+            Self::Volume(volume) => volume.create_clone(name, key),
+            Self::Snapshot(snapshot) => snapshot.create_clone(name, key),
+        }
+    }
+
+    /// Makes a snapshot with the same contents.
+    pub fn create_snapshot(&self, name: &str) -> offshoot::Result<Snapshot> {
+        match self {
+            Self::Volume(volume) => volume.create_snapshot(name),
+            Self::Snapshot(snapshot) => snapshot.create_snapshot(name),
+        }
+    }
+}
