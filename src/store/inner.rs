@@ -15,11 +15,10 @@ use crate::kms::{KeyService, KmsError};
 use crate::log::{LogWriter, Superblocks};
 use crate::segment::{EpochKey, Segment, Segments};
 use crate::source::{Clock, Random};
+use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
-use crate::units::{
-    HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, Seq, SlotAddr,
-};
+use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, SlotAddr};
 use crate::volume::PageLocks;
 
 /// Most bytes that one write call changes atomically, if a segment holds as many.
@@ -48,8 +47,8 @@ pub(super) struct Inner {
     pub commit: Mutex<Commit>,
     /// The catalog as of the last batch.
     pub state: RwLock<Catalog>,
-    /// Batches up to this one are durable. Held during a sync, so that syncs are shared.
-    pub synced: Mutex<Seq>,
+    /// How far the log is durable.
+    pub synced: Synced,
     pub durable_through: AtomicU64,
     /// The salt under which pages are sealed now.
     pub salt: Mutex<[u8; 12]>,

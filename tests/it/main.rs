@@ -3,5 +3,8 @@
 mod branches;
 mod fixture;
 mod keys;
+mod kill;
 mod model;
+mod sparse;
+mod threads;
 mod volumes;
