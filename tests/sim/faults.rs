@@ -358,6 +358,8 @@ fn a_full_disk_poisons_nothing_and_a_delete_still_fits() {
     let start = &crate::ops::starts()[1];
     let machine = start.machine.kill();
     let process = Host::new(&machine, 1).open().unwrap();
+    // The key service notes on its disk who unlocks what, so keys are unlocked before.
+    assert_eq!(process.read().unwrap(), start.model);
     machine.set_free_len(0);
     // A slot is left in the segment: a page with its header needs two.
     let refused = process.act(&write("v0", 0, 1, 9));

@@ -130,17 +130,6 @@ fn probe(model: &Model) -> Action {
     }
 }
 
-/// Checks a crash of a captured machine. `None` is a kill.
-pub fn check_crash(
-    capture: &Capture,
-    crash: Option<&Crash>,
-    nonces: &Arc<Nonces>,
-    seed: u64,
-) -> Result<Vec<SimMachine>, String> {
-    let machine = crashed(&capture.machine, crash);
-    check(&machine, &case_of(capture, nonces, seed))
-}
-
 /// The case of a captured machine.
 pub fn case_of<'a>(capture: &'a Capture, nonces: &'a Arc<Nonces>, seed: u64) -> Case<'a> {
     let (possible, acknowledged) = (&*capture.possible, &*capture.acknowledged);

@@ -55,7 +55,7 @@ pub fn options() -> &'static Options {
     OPTIONS.get_or_init(|| Options::new().segment_len(segment_len).fanout(3).workers(0))
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SimClock::new(1_000_000))
 }
 
