@@ -154,10 +154,8 @@ fn forge(old: &BatchHead, body: &[u8], last: &BatchHead, at: SlotAddr, key: [u8;
     for record in Records::new(&old.records) {
         let mut record = record.unwrap();
         if let Record::Pages { deltas, .. } = &mut record {
-            let mut slot = at.slot + header_slots(old.records.len());
-            for delta in deltas {
+            for (slot, delta) in (at.slot + header_slots(old.records.len())..).zip(deltas) {
                 delta.entry.at = SlotAddr { slot, ..at };
-                slot += 1;
             }
         }
         record.encode(&mut records);

@@ -17,7 +17,6 @@ pub const SEGMENT_SLOTS: u32 = 8;
 #[derive(Debug)]
 pub struct Process {
     pub store: Store,
-    pub kms: FileKms,
     pub keys: [KeyId; 2],
 }
 
@@ -91,7 +90,7 @@ impl Host {
     pub fn create_store(&self) -> Result<Process> {
         let kms = FileKms::open_on(self.kms.clone(), clock(), self.random.clone())?;
         let store = options().create_on(self.machine(), Arc::new(kms.clone()))?;
-        Process::new(store, kms)
+        Process::new(store, &kms)
     }
 
     /// Makes both.
@@ -104,14 +103,14 @@ impl Host {
     pub fn open(&self) -> Result<Process> {
         let kms = FileKms::open_on(self.kms.clone(), clock(), self.random.clone())?;
         let store = options().open_on(self.machine(), Arc::new(kms.clone()))?;
-        Process::new(store, kms)
+        Process::new(store, &kms)
     }
 }
 
 impl Process {
-    fn new(store: Store, kms: FileKms) -> Result<Self> {
+    fn new(store: Store, kms: &FileKms) -> Result<Self> {
         let keys = [kms.key("alias/default")?.id, kms.key("alias/other")?.id];
-        Ok(Self { store, kms, keys })
+        Ok(Self { store, keys })
     }
 
     /// Reads everything.
