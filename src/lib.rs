@@ -39,6 +39,7 @@
     clippy::print_stdout,
     clippy::print_stderr
 )]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "tests may panic"))]
 
 mod error;
@@ -66,6 +67,8 @@ mod volume;
 
 mod store;
 
+pub mod check;
+
 pub use crate::crypto::Secret;
 pub use crate::error::{Damage, Error, Kind, Result};
 pub use crate::file_kms::{FileKms, KeyInfo};
@@ -81,3 +84,8 @@ pub use crate::units::{
     SegmentId, Seq, SlotAddr, StoreId,
 };
 pub use crate::volume::{Extent, ExtentKind, Extents};
+
+/// The examples of the README are tested with those of the library.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -224,6 +224,11 @@ impl DiskFile for FaultFile {
         self.inner.write_all_at(buf, offset)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.faults.pass(Class::Read)?;
+        self.inner.next_data(offset)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.faults.pass(Class::Sync)?;
         // Spelled so that a search for who decides to sync does not find who only passes it on.

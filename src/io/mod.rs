@@ -91,6 +91,12 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Writes all of `buf` at `offset`; past the end the file grows.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
+    /// The first byte at or after `offset` that may be other than zero; `None` if there is none.
+    /// Long stretches that were allocated and never written are skipped where that is cheap.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok((offset < self.len()?).then_some(offset))
+    }
+
     /// Makes its bytes and its length durable.
     fn sync(&self) -> io::Result<()>;
 

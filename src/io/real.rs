@@ -2,6 +2,13 @@
 //!
 //! Invariant: every file is reached by one name under the directory's descriptor, never by a
 //! path, so nobody can put another file or a link in its place on the way.
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "this is where the library meets the real machine"
+    )
+)]
 
 use std::ffi::CString;
 use std::fs::{DirBuilder, File, TryLockError};
@@ -220,6 +227,15 @@ impl DiskFile for RealFile {
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(buf, offset)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        // The position of the descriptor moves, which nothing here depends on.
+        match rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data)),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            Err(_) => Ok((offset < self.len()?).then_some(offset)),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -147,6 +147,11 @@ impl Reader<'_> {
         if let Some(head) = later.into_iter().find(|head| self.follows(head, &position)) {
             return Ok(Some(head.clone()));
         }
+        // Not even looked at if nothing was written there: reading it would bring pages into
+        // the cache, and then the file no longer tells what was never written.
+        if self.is_blank(position.end)? {
+            return Ok(None);
+        }
         if position.end.segment.0 == 0 {
             return Ok(None);
         }
@@ -193,7 +198,11 @@ impl Reader<'_> {
                 std::cmp::Ordering::Greater => 1,
             };
             let mut slot = first;
-            while slot < slot_count {
+            while let Some(written) = self.segments.next_written(SlotAddr { segment, slot })? {
+                slot = written.max(slot);
+                if slot >= slot_count {
+                    break;
+                }
                 let count = CHUNK_SLOTS.min(slot_count - slot);
                 if self.witness_in(segment, slot, count, end.seq)? {
                     return Ok(true);
@@ -225,9 +234,13 @@ impl Reader<'_> {
         Ok(false)
     }
 
+    /// Whether there is a slot at a place, and nothing was ever written to it.
     fn is_blank(&self, at: SlotAddr) -> Result<bool> {
         if at.segment.0 == 0 || at.slot >= self.segments.geometry().segment_slots {
             return Ok(false);
+        }
+        if self.segments.next_written(at)? != Some(at.slot) {
+            return Ok(true);
         }
         let mut slot = vec![0; SLOT_LEN];
         self.segments.read_slots(at, &mut slot)?;

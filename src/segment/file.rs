@@ -170,6 +170,14 @@ impl Segments {
         read.map_err(|error| self.failed("read", at, error))
     }
 
+    /// The first slot from `at` on, in its segment, that may have been written.
+    pub fn next_written(&self, at: SlotAddr) -> Result<Option<u32>> {
+        let segment = self.get(at.segment)?;
+        let found = segment.file.next_data(offset(at.slot));
+        let found = found.map_err(|error| self.failed("read", at, error))?;
+        Ok(found.map(|byte| (byte / SLOT_LEN as u64) as u32))
+    }
+
     /// Copies slots out of the map.
     pub fn copy_slots(&self, at: SlotAddr, buf: &mut [u8]) -> Result<()> {
         let segment = self.get(at.segment)?;

@@ -68,14 +68,19 @@ impl Store {
     /// What the store is made of.
     pub fn info(&self) -> Result<StoreInfo> {
         let geometry = self.0.segments.geometry();
+        let segment_len = u64::from(geometry.segment_slots) * SLOT_LEN as u64;
+        let segments = self.0.segments.list()?;
         let checkpoint = self.0.checkpoint.lock();
+        let end = self.0.commit.lock().log.position().end;
+        let full = segments.iter().filter(|&&id| id < end.segment).count() as u64;
         Ok(StoreInfo {
             id: self.0.store_id(),
             format_version: FORMAT_VERSION,
             created_at_ms: checkpoint.superblock.created_at_ms,
             page_len: geometry.page_len,
-            segment_len: u64::from(geometry.segment_slots) * SLOT_LEN as u64,
-            segment_count: self.0.segments.list()?.len() as u32,
+            segment_len,
+            segment_count: segments.len() as u32,
+            used_bytes: full * segment_len + u64::from(end.slot) * SLOT_LEN as u64,
             atomic_write_len: self.0.atomic_pages() as u64 * u64::from(geometry.page_len),
             volume_count: self.0.head_ids(HeadKind::Volume).len() as u64,
             snapshot_count: self.0.head_ids(HeadKind::Snapshot).len() as u64,

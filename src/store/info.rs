@@ -23,6 +23,8 @@ pub struct StoreInfo {
     pub segment_len: u64,
     /// Segment files.
     pub segment_count: u32,
+    /// Bytes of segments up to the end of the log: what the store has written and not reclaimed.
+    pub used_bytes: u64,
     /// Most bytes that one write call changes atomically, from a page boundary.
     pub atomic_write_len: u64,
     /// Volumes.

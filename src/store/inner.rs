@@ -27,7 +27,8 @@ const ATOMIC_LEN_MAX: u64 = 1 << 20;
 
 /// An open store.
 ///
-/// Locks are taken in this order: checkpoint, commit, state; the others are leaves.
+/// Locks are taken in this order: page locks of a head, checkpoint, synced, commit, keys of a
+/// head, state; the others are leaves.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub disk: Arc<dyn Disk>,
@@ -181,8 +182,7 @@ impl Inner {
         if let Some(keys) = &*keys {
             return Ok(keys.clone());
         }
-        // The head's record is read again after the key came: a branch meanwhile would have
-        // needed this lock.
+        // The record cannot change before the key comes: a branch would need this lock.
         let record = self.head(runtime.head, runtime.kind)?.record;
         let store = self.store_id();
         let secret = self

@@ -1,3 +1,7 @@
 //! Tests of the library through its public interface, one module a subject.
 
+mod branches;
+mod fixture;
+mod keys;
+mod model;
 mod volumes;

@@ -1,0 +1,37 @@
+# cargo install just; each recipe is one or two plain commands.
+
+default: check test
+
+# Formatting, lints, documentation.
+check:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+
+# Everything that a commit must pass.
+test:
+    cargo test --workspace
+
+# A real image: import, snapshot, clones, kill, fsck.
+demo:
+    cargo run --release -- demo
+
+# mke2fs, e2fsck and qemu-img against the release binary.
+interop:
+    cargo build --release
+    tests/interop/run
+
+# Lines per file, long functions.
+sizes:
+    cargo test --test tidy sizes_are_printed -- --nocapture
+
+# Writes the tables of docs/format.md and the golden store anew.
+golden:
+    UPDATE=1 cargo test --test format
+
+# Licences and banned crates; needs cargo-deny.
+deny:
+    cargo deny check bans licenses sources
+
+ci:
+    .ci/run

@@ -1,0 +1,177 @@
+//! Reads of the store's files, by position, that trust no length and no name.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+
+use crate::error::{Damage, Error, Result};
+use crate::format::batch::BatchHead;
+use crate::format::node::{DiskNode, NodeRef};
+use crate::format::segment::{segment_file_name, segment_of_file};
+use crate::format::superblock::Geometry;
+use crate::io::{Access, Disk, DiskFile};
+use crate::sync::{Arc, Mutex};
+use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr};
+
+/// Most files that are open at a time, and most nodes that are remembered.
+const OPEN_MAX: usize = 64;
+const NODES_MAX: usize = 4096;
+
+/// The files of a store.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    disk: &'a dyn Disk,
+    /// All names in the directory, sorted.
+    pub names: Vec<String>,
+    open: Mutex<HashMap<SegmentId, Arc<dyn DiskFile>>>,
+    nodes: Mutex<HashMap<NodeRef, Arc<DiskNode>>>,
+}
+
+/// Why something could not be read.
+#[derive(Clone, Debug)]
+pub(super) enum Trouble {
+    /// Its bytes are wrong.
+    Damage(Damage),
+    /// The operating system refuses.
+    Io(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damage(damage) => damage.fmt(f),
+            Self::Io(text) => write!(f, "it cannot be read: {text}"),
+        }
+    }
+}
+
+impl From<Damage> for Trouble {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
+
+fn trouble(error: io::Error) -> Trouble {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Trouble::Damage(Damage::Truncated),
+        io::ErrorKind::NotFound => Trouble::Damage(Damage::Missing),
+        _ => Trouble::Io(error.to_string()),
+    }
+}
+
+impl<'a> Files<'a> {
+    /// Lists a directory.
+    pub fn list(disk: &'a dyn Disk) -> Result<Self> {
+        let mut names = disk.list().map_err(|source| Error::Io {
+            op: "list",
+            location: Location::Directory(disk.describe()),
+            source,
+        })?;
+        names.sort_unstable();
+        Ok(Self {
+            disk,
+            names,
+            open: Mutex::default(),
+            nodes: Mutex::default(),
+        })
+    }
+
+    /// Whether there is a file of that name.
+    pub fn has(&self, name: &str) -> bool {
+        let found = self
+            .names
+            .binary_search_by(|other| other.as_str().cmp(name));
+        found.is_ok()
+    }
+
+    /// The segments of which there is a file, ascending.
+    pub fn segments(&self) -> Vec<SegmentId> {
+        let mut ids: Vec<_> = self
+            .names
+            .iter()
+            .filter_map(|name| segment_of_file(name))
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Length of a file.
+    pub fn len(&self, name: &str) -> Result<u64, Trouble> {
+        let file = self.disk.open(name, Access::Read).map_err(trouble)?;
+        file.len().map_err(trouble)
+    }
+
+    /// Whole slots that a segment file has; 0 if it cannot be opened.
+    pub fn slot_count(&self, segment: SegmentId) -> u32 {
+        let len = self.segment(segment).and_then(|f| f.len().map_err(trouble));
+        let slots = len.unwrap_or(0) / SLOT_LEN as u64;
+        u32::try_from(slots).unwrap_or(u32::MAX)
+    }
+
+    /// Slots of a file that is not a segment.
+    pub fn read_named(&self, name: &str, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
+        let file = self.disk.open(name, Access::Read).map_err(trouble)?;
+        read_slots(&*file, first, count)
+    }
+
+    /// Slots of a segment.
+    pub fn read(&self, at: SlotAddr, count: u32) -> Result<Vec<u8>, Trouble> {
+        read_slots(&*self.segment(at.segment)?, at.slot, count)
+    }
+
+    fn segment(&self, segment: SegmentId) -> Result<Arc<dyn DiskFile>, Trouble> {
+        let mut open = self.open.lock();
+        if let Some(file) = open.get(&segment) {
+            return Ok(Arc::clone(file));
+        }
+        let name = segment_file_name(segment);
+        let file = self.disk.open(&name, Access::Read).map_err(trouble)?;
+        if open.len() >= OPEN_MAX {
+            open.clear();
+        }
+        open.insert(segment, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The header slots of the batch at `at`.
+    pub fn batch(&self, at: SlotAddr, geometry: &Geometry) -> Result<BatchHead, Trouble> {
+        let left = geometry.segment_slots.saturating_sub(at.slot);
+        let mut slots = self.read(at, 1)?;
+        let count = BatchHead::peek(&slots, at, left)?;
+        if count > 1 {
+            slots = self.read(at, count)?;
+        }
+        Ok(BatchHead::decode(&slots, at, left)?)
+    }
+
+    /// The node that a reference names.
+    pub fn node(&self, node: &NodeRef) -> Result<Arc<DiskNode>, Trouble> {
+        if let Some(known) = self.nodes.lock().get(node) {
+            return Ok(Arc::clone(known));
+        }
+        let read = Arc::new(DiskNode::decode(&self.read(node.at, 1)?, node)?);
+        let mut nodes = self.nodes.lock();
+        if nodes.len() >= NODES_MAX {
+            nodes.clear();
+        }
+        nodes.insert(*node, Arc::clone(&read));
+        Ok(read)
+    }
+}
+
+/// Reads slots; nothing is allocated that the file does not have.
+fn read_slots(file: &dyn DiskFile, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
+    let (offset, len) = (slot_offset(first), slot_offset(count));
+    if file.len().map_err(trouble)? < offset + len {
+        return Err(Damage::Truncated.into());
+    }
+    let len = usize::try_from(len).map_err(|_| Damage::Truncated)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).map_err(trouble)?;
+    Ok(bytes)
+}
+
+/// Bytes before a slot.
+pub(super) fn slot_offset(slot: u32) -> u64 {
+    u64::from(slot) * SLOT_LEN as u64
+}

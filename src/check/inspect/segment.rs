@@ -1,0 +1,192 @@
+//! A segment, batch by batch.
+
+use crate::check::files::{Files, Trouble};
+use crate::check::lock_shared;
+use crate::check::log::{bad_parts, parts};
+use crate::check::superblocks::{SlotState, read_slots};
+use crate::error::{Error, Result};
+use crate::format::batch::BatchHead;
+use crate::format::record::{PageRange, Record, Records};
+use crate::format::segment::{SegmentHeader, segment_file_name};
+use crate::format::superblock::Geometry;
+use crate::io::Disk;
+use crate::units::{HeadId, Location, SegmentId, Seq, SlotAddr, StoreId};
+
+/// A segment file.
+#[derive(Clone, Debug)]
+pub struct SegmentView {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The store that it says it belongs to.
+    pub store_id: StoreId,
+    /// Slots in it, the header included.
+    pub slot_count: u32,
+    /// The batches from its first on, as long as one follows the other. The log may end before.
+    pub batches: Vec<BatchView>,
+    /// The slot after the last one.
+    pub end: SlotAddr,
+    /// Why there is none there.
+    pub stopped: String,
+}
+
+/// A batch.
+#[derive(Clone, Debug)]
+pub struct BatchView {
+    /// Its place in the write order.
+    pub seq: Seq,
+    /// All batches up to this one were durable when it was appended.
+    pub durable_through: Seq,
+    /// Its first slot.
+    pub at: SlotAddr,
+    /// Where the log before it ends.
+    pub previous_end: SlotAddr,
+    /// Its chain value.
+    pub chain: [u8; 32],
+    /// Chain value of the batch before.
+    pub previous_chain: [u8; 32],
+    /// Salt of its pages.
+    pub salt: [u8; 12],
+    /// Header slots.
+    pub header_slots: u32,
+    /// Body slots.
+    pub body_slots: u32,
+    /// What it says.
+    pub records: Vec<RecordView>,
+    /// First slots of pages and nodes that do not match their checksums.
+    pub damaged: Vec<SlotAddr>,
+    /// Why its records cannot be, if so.
+    pub malformed: Option<String>,
+}
+
+/// A record of a batch, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordView {
+    /// What it is: `pages`, `zeroes`, `discard`, `nodes`, `head`, `lineage`, `key_epoch`,
+    /// `segment`, `salt` or `table`.
+    pub kind: &'static str,
+    /// The head that it is about.
+    pub head: Option<HeadId>,
+    /// Pages or nodes that it is about; else 1.
+    pub count: u64,
+    /// More, in words.
+    pub detail: String,
+}
+
+/// Reads a segment file, whether or not it is in use.
+pub fn segment(disk: &dyn Disk, segment: SegmentId) -> Result<SegmentView> {
+    let _guard = lock_shared(disk)?;
+    let files = Files::list(disk)?;
+    let copies = read_slots(disk, &files)?;
+    let header = header(&files, segment)?;
+    let page_len = copies.iter().find_map(|copy| match &copy.state {
+        SlotState::Good(superblock) => Some(superblock.geometry.page_len),
+        _ => None,
+    });
+    let geometry = Geometry {
+        page_len: page_len.unwrap_or(4096),
+        segment_slots: header.slot_count,
+    };
+    let (mut batches, mut end) = (Vec::new(), SlotAddr { segment, slot: 1 });
+    let stopped = loop {
+        if end.slot >= header.slot_count {
+            break "the segment is full".to_owned();
+        }
+        match files.batch(end, &geometry) {
+            Ok(head) => {
+                end = head.end();
+                batches.push(batch(&files, &head, &geometry));
+            }
+            Err(trouble) => break trouble.to_string(),
+        }
+    };
+    Ok(SegmentView {
+        segment,
+        store_id: header.store_id,
+        slot_count: header.slot_count,
+        batches,
+        end,
+        stopped,
+    })
+}
+
+fn header(files: &Files<'_>, segment: SegmentId) -> Result<SegmentHeader> {
+    let slot = files.read(SlotAddr { segment, slot: 0 }, 1);
+    let header = slot.and_then(|slot| Ok(SegmentHeader::decode(&slot)?));
+    let location = Location::File(segment_file_name(segment));
+    header.map_err(|trouble| match trouble {
+        Trouble::Damage(damage) => Error::Corrupt { location, damage },
+        Trouble::Io(text) => Error::Io {
+            op: "read",
+            location,
+            source: std::io::Error::other(text),
+        },
+    })
+}
+
+fn batch(files: &Files<'_>, head: &BatchHead, geometry: &Geometry) -> BatchView {
+    let header = &head.header;
+    let (damaged, malformed) = match parts(head, geometry) {
+        Ok(parts) => (bad_parts(files, parts), None),
+        Err(damage) => (Vec::new(), Some(damage.to_string())),
+    };
+    BatchView {
+        seq: header.seq,
+        durable_through: header.durable_through,
+        at: header.at,
+        previous_end: header.previous_end,
+        chain: head.chain,
+        previous_chain: header.previous_chain,
+        salt: header.salt,
+        header_slots: head.body().slot - header.at.slot,
+        body_slots: header.body_slots,
+        records: Records::new(&head.records)
+            .filter_map(std::result::Result::ok)
+            .map(|record| view(&record))
+            .collect(),
+        damaged: damaged.iter().map(|bad| bad.part.at).collect(),
+        malformed,
+    }
+}
+
+fn view(record: &Record) -> RecordView {
+    let range = |kind, range: &PageRange| {
+        let detail = format!("from page {}", range.first);
+        (kind, Some(range.head), range.count, detail)
+    };
+    let (kind, head, count, detail) = match record {
+        Record::Pages { head, deltas } => {
+            let first = deltas.first().map(|delta| delta.page).unwrap_or_default();
+            let last = deltas.last().map(|delta| delta.page).unwrap_or_default();
+            let detail = format!("pages {first} to {last}");
+            ("pages", Some(*head), deltas.len() as u64, detail)
+        }
+        Record::Zeroes(zeroes) => range("zeroes", zeroes),
+        Record::Discard(discard) => range("discard", discard),
+        Record::Nodes(crcs) => ("nodes", None, crcs.len() as u64, String::new()),
+        Record::Head(head) => {
+            let detail = format!("{:?} is {}", head.name, head.state.as_str());
+            ("head", Some(head.head), 1, detail)
+        }
+        Record::Lineage(epoch) => {
+            let parent = epoch.parent.unwrap_or_default();
+            let detail = format!("lineage epoch {} under {parent}", epoch.lineage);
+            ("lineage", None, 1, detail)
+        }
+        Record::KeyEpoch(epoch) => {
+            let detail = format!("{} in lineage epoch {}", epoch.key_epoch, epoch.lineage);
+            ("key_epoch", None, 1, detail)
+        }
+        Record::Segment(segment) => ("segment", None, 1, segment.segment.to_string()),
+        Record::Salt(salt) => {
+            let detail = format!("segment {} from slot {}", salt.segment, salt.first_slot);
+            ("salt", None, 1, detail)
+        }
+        Record::Table { part, .. } => ("table", None, 1, format!("part {part}")),
+    };
+    RecordView {
+        kind,
+        head,
+        count,
+        detail,
+    }
+}

@@ -1,0 +1,129 @@
+//! The offline check (fsck) and the views of `inspect`.
+//!
+//! Invariant: it writes nothing and shares only decoders with the engine, so that a mistake of
+//! one is not repeated by the other. Damage is a [`Finding`], never an error or a panic; time and
+//! memory follow the bytes that are there, not what they claim. It must not use the log, tree or
+//! store modules.
+#![deny(clippy::indexing_slicing)]
+
+mod catalog;
+mod claims;
+mod codes;
+mod entries;
+mod files;
+mod finding;
+mod forest;
+mod generations;
+mod image;
+pub mod inspect;
+mod keys;
+mod log;
+mod options;
+mod overlay;
+mod replay;
+mod report;
+mod scan;
+mod segments;
+mod spans;
+mod state;
+mod superblocks;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::io;
+use std::path::Path;
+
+use crate::check::finding::Findings;
+use crate::check::image::Image;
+use crate::check::walk::Walk;
+use crate::error::{Error, Kind, Result};
+use crate::io::real::RealDisk;
+use crate::io::{Disk, Lock, LockGuard};
+use crate::units::Location;
+
+pub use codes::{CODES, Code};
+pub use finding::{Class, Finding};
+pub use options::CheckOptions;
+pub use report::{Report, Stats};
+
+/// Checks the store in a directory. See [`check`].
+pub fn check_dir(dir: &Path, options: &CheckOptions) -> Result<Report> {
+    check(&open_dir(dir)?, options)
+}
+
+/// Checks a store that nobody has open for writing.
+///
+/// Damage is in the report. Errors are a directory that is not a store, a format of a newer
+/// program, a lock that another process has, a KMS that does not give the store key, and a
+/// directory that cannot be listed.
+pub fn check(disk: &dyn Disk, options: &CheckOptions) -> Result<Report> {
+    let _guard = lock_shared(disk)?;
+    let mut findings = Findings::default();
+    let stats = match Image::load(disk, options.key_service(), &mut findings)? {
+        Some(image) => check_image(&image, options, &mut findings),
+        None => Stats::default(),
+    };
+    Ok(Report {
+        findings: findings.list,
+        more_findings: findings.more,
+        stats,
+    })
+}
+
+fn check_image(image: &Image<'_>, options: &CheckOptions, findings: &mut Findings) -> Stats {
+    let files = segments::check(image, findings);
+    let mut stats = Stats::of(image, files);
+    // Without tables everything that refers to them would look wrong.
+    if !image.complete {
+        return stats;
+    }
+    let lineages = catalog::lineage_forest(&image.state);
+    catalog::check(image, &lineages, findings);
+    let mut walk = Walk::new(image, &lineages, findings, options.reads_data());
+    for head in image.state.heads.values().filter(|head| !head.is_deleted()) {
+        walk.head(head);
+    }
+    stats.add_walk(walk.counts, image.superblock.geometry.page_len);
+    stats
+}
+
+/// The directory of a store, for [`check`] and [`inspect`].
+pub fn open_dir(dir: &Path) -> Result<RealDisk> {
+    let location = || Location::Directory(dir.display().to_string());
+    RealDisk::open(dir).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotAStore {
+            kind: Kind::Store,
+            location: location(),
+        },
+        _ => Error::Io {
+            op: "open",
+            location: location(),
+            source,
+        },
+    })
+}
+
+/// Keeps writers out as long as the guard lives. Where there is no lock file there is nobody to
+/// keep out, and none is made: a check writes nothing.
+pub(crate) fn lock_shared(disk: &dyn Disk) -> Result<Option<Box<dyn LockGuard>>> {
+    let files = files::Files::list(disk)?;
+    if !files.has(LOCK) || !superblocks::FILES.iter().any(|name| files.has(name)) {
+        return Ok(None);
+    }
+    match disk.lock(LOCK, Lock::Shared) {
+        Ok(guard) => Ok(Some(guard)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked {
+            location: Location::Directory(disk.describe()),
+            pid: disk.lock_owner(LOCK),
+        }),
+        Err(source) => Err(Error::Io {
+            op: "lock",
+            location: Location::File(LOCK.to_owned()),
+            source,
+        }),
+    }
+}
+
+const LOCK: &str = "lock";

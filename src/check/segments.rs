@@ -1,0 +1,83 @@
+//! The files in the directory: what each is, and whether segment files are what they should be.
+
+use crate::check::codes;
+use crate::check::files::slot_offset;
+use crate::check::finding::Findings;
+use crate::check::image::Image;
+use crate::check::superblocks::FILES;
+use crate::error::Damage;
+use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
+use crate::units::{SegmentId, SlotAddr};
+
+/// What was found that is no fault.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Segment files that neither tables nor log know: made before a crash.
+    pub unused_segments: u64,
+    /// Temporary files of an interrupted creation.
+    pub leftover_files: u64,
+}
+
+/// Looks at every name in the directory and at every segment that is recorded.
+pub(super) fn check(image: &Image<'_>, findings: &mut Findings) -> Counts {
+    let mut counts = Counts::default();
+    for name in &image.files.names {
+        if let Some(segment) = segment_of_file(name) {
+            check_segment(image, segment, findings);
+            if image.complete && !image.state.segments.contains_key(&segment) {
+                counts.unused_segments += 1;
+            }
+        } else if name.ends_with(".tmp") {
+            counts.leftover_files += 1;
+        } else if name != "lock" && !FILES.contains(&name.as_str()) {
+            let location = format!("file {name}");
+            findings.add(codes::FOREIGN_FILE, location, "it is no file of the store");
+        }
+    }
+    for record in image.state.segments.values() {
+        let name = segment_file_name(record.segment);
+        let location = format!("file {name}");
+        if record.segment.0 == 0 || record.slot_count != image.superblock.geometry.segment_slots {
+            let message = format!("it is recorded with {} slots", record.slot_count);
+            findings.add(codes::SEGMENT_RECORD, &location, message);
+        }
+        if record.segment.0 != 0 && !image.files.has(&name) {
+            findings.add(codes::SEGMENT_MISSING, location, Damage::Missing);
+        }
+    }
+    counts
+}
+
+fn check_segment(image: &Image<'_>, segment: SegmentId, findings: &mut Findings) {
+    let name = segment_file_name(segment);
+    let location = format!("file {name}");
+    let expected = slot_offset(image.superblock.geometry.segment_slots);
+    match image.files.len(&name) {
+        Ok(len) if len == expected => {}
+        Ok(len) => {
+            let message = format!("it has {len} bytes, not {expected}");
+            findings.add(codes::SEGMENT_LENGTH, &location, message);
+        }
+        Err(trouble) => findings.add(codes::SEGMENT_LENGTH, &location, trouble),
+    }
+    let header = image
+        .files
+        .read(SlotAddr { segment, slot: 0 }, 1)
+        .and_then(|slot| Ok(SegmentHeader::decode(&slot)?));
+    let expected = SegmentHeader {
+        segment,
+        store_id: image.superblock.store_id,
+        slot_count: image.superblock.geometry.segment_slots,
+    };
+    match header {
+        Ok(header) if header == expected => {}
+        Ok(header) => {
+            let message = format!(
+                "it says segment {} of store {} with {} slots",
+                header.segment, header.store_id, header.slot_count
+            );
+            findings.add(codes::SEGMENT_IDENTITY, location, message);
+        }
+        Err(trouble) => findings.add(codes::SEGMENT_HEADER, location, trouble),
+    }
+}

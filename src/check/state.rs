@@ -1,0 +1,155 @@
+//! What the catalog says, as of a place in the log.
+
+use std::collections::BTreeMap;
+
+use crate::check::codes;
+use crate::check::files::{Files, Trouble};
+use crate::check::finding::Findings;
+use crate::check::spans::Spans;
+use crate::error::Damage;
+use crate::format::catalog::{
+    HeadKind, HeadRecord, HeadState, KeyEpochRecord, LineageRecord, RootSource, SegmentRecord,
+};
+use crate::format::entry::Entry;
+use crate::format::node::{Items, NodeRef};
+use crate::format::record::Record;
+use crate::units::{HeadId, KeyEpoch, LineageEpoch, PageNo, SegmentId, SlotAddr};
+
+/// The catalog, and what the log changed in page tables.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub heads: BTreeMap<HeadId, Head>,
+    pub lineages: BTreeMap<LineageEpoch, LineageRecord>,
+    pub key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
+    pub segments: BTreeMap<SegmentId, SegmentRecord>,
+    /// Salts by the first slot they are for.
+    pub salts: BTreeMap<SlotAddr, [u8; 12]>,
+}
+
+/// A head and its page table: a tree under what the log says.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub record: HeadRecord,
+    pub root: Option<NodeRef>,
+    pub spans: Spans,
+}
+
+impl Head {
+    pub fn is_deleted(&self) -> bool {
+        self.record.state == HeadState::Deleted
+    }
+
+    /// Kind and name, for messages.
+    pub fn describe(&self) -> String {
+        let kind = match self.record.kind {
+            HeadKind::Volume => "volume",
+            HeadKind::Snapshot => "snapshot",
+        };
+        format!("{kind} {:?}", self.record.name)
+    }
+
+    /// What a page is, by the log or else by the tree.
+    pub fn entry(&self, files: &Files<'_>, page: PageNo) -> Result<Option<Entry>, Trouble> {
+        match (self.spans.get(page), self.root) {
+            (Some(value), _) => Ok(value),
+            (None, Some(root)) => find(files, root, page),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// Looks a page up in a tree.
+fn find(files: &Files<'_>, root: NodeRef, page: PageNo) -> Result<Option<Entry>, Trouble> {
+    let mut at = root;
+    loop {
+        // Levels fall by one, or the node does not decode: this ends.
+        match &files.node(&at)?.items {
+            Items::Leaf(pages) => {
+                let found = pages.binary_search_by_key(&page, |(page, _)| *page).ok();
+                let entry = found.and_then(|index| pages.get(index));
+                return Ok(entry.map(|(_, entry)| *entry));
+            }
+            Items::Inner { children, .. } => {
+                let after = children.partition_point(|(first, _)| *first <= page);
+                match after.checked_sub(1).and_then(|index| children.get(index)) {
+                    Some((_, child)) => at = *child,
+                    None => return Ok(None),
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// The lineage epoch of a key epoch.
+    pub fn lineage_of(&self, key_epoch: KeyEpoch) -> Option<LineageEpoch> {
+        self.key_epochs.get(&key_epoch).map(|record| record.lineage)
+    }
+
+    /// The salt for pages in a slot.
+    pub fn salt(&self, at: SlotAddr) -> Option<[u8; 12]> {
+        let first = SlotAddr { slot: 0, ..at };
+        self.salts
+            .range(first..=at)
+            .next_back()
+            .map(|(_, &salt)| salt)
+    }
+
+    /// Takes up a record of a table batch.
+    pub fn add_table_record(&mut self, record: Record, at: SlotAddr, findings: &mut Findings) {
+        let (what, twice) = match record {
+            Record::Head(record) => {
+                let root = match record.root {
+                    RootSource::Empty => None,
+                    RootSource::Node(node) => Some(node),
+                    RootSource::Keep | RootSource::CopyOf(_) => {
+                        let message = format!("head {} has no root of its own", record.head);
+                        findings.add(codes::TABLE_RECORD, at, message);
+                        None
+                    }
+                };
+                let id = record.head;
+                let head = Head {
+                    record: *record,
+                    root,
+                    spans: Spans::default(),
+                };
+                (format!("head {id}"), self.heads.insert(id, head).is_some())
+            }
+            Record::Lineage(record) => (
+                format!("lineage epoch {}", record.lineage),
+                self.lineages.insert(record.lineage, record).is_some(),
+            ),
+            Record::KeyEpoch(record) => (
+                format!("key epoch {}", record.key_epoch),
+                self.key_epochs.insert(record.key_epoch, *record).is_some(),
+            ),
+            Record::Segment(record) => (
+                format!("segment {}", record.segment),
+                self.segments.insert(record.segment, record).is_some(),
+            ),
+            Record::Salt(record) => {
+                let first = SlotAddr {
+                    segment: record.segment,
+                    slot: record.first_slot,
+                };
+                (
+                    format!("salt of {first}"),
+                    self.salts.insert(first, record.salt).is_some(),
+                )
+            }
+            Record::Pages { .. }
+            | Record::Zeroes(_)
+            | Record::Discard(_)
+            | Record::Nodes(_)
+            | Record::Table { .. } => {
+                let damage = Damage::Inconsistent("a record of the log is in a table");
+                findings.add(codes::TABLE_RECORD, at, damage);
+                return;
+            }
+        };
+        if twice {
+            findings.add(codes::ID_DUPLICATE, at, format!("{what} is there twice"));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Walks over page tables: each distinct node once, whatever number of heads share it.
+//!
+//! A node is checked against what lies right below it, and gives a summary of all below it to
+//! whoever refers to it. So a shared node costs every further head one look.
+
+use std::collections::HashMap;
+
+use crate::check::claims::{Claimant, Claims};
+use crate::check::codes::{self, Code};
+use crate::check::files::Trouble;
+use crate::check::finding::Findings;
+use crate::check::forest::Forest;
+use crate::check::image::Image;
+use crate::check::state::Head;
+use crate::error::Damage;
+use crate::format::node::{Items, NodeRef};
+use crate::units::{LineageEpoch, PageNo};
+
+/// A walk over all page tables of a store.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    pub image: &'a Image<'a>,
+    pub lineages: &'a Forest,
+    pub findings: &'a mut Findings,
+    /// Whether the bytes of pages are checked.
+    pub read_data: bool,
+    pub claims: Claims,
+    /// Nodes that were visited, and what lies below each; `None` if it cannot be read.
+    nodes: HashMap<NodeRef, Option<Summary>>,
+    /// Spans of the log that were visited, by address.
+    pub(super) spans: HashMap<usize, super::overlay::Summary>,
+    pub counts: Counts,
+}
+
+/// What a walk has seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub nodes: u64,
+    pub pages: u64,
+    pub pages_read: u64,
+}
+
+/// What lies in and below a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Summary {
+    /// Least page number it says it may hold.
+    first: u64,
+    /// Greatest page number it holds.
+    last: u64,
+    /// Its lineage epoch, if it is known: those below are above it.
+    lineage: Option<LineageEpoch>,
+}
+
+/// How the birth of something relates to that of what refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Birth {
+    Fits,
+    Newer,
+    Elsewhere,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        image: &'a Image<'a>,
+        lineages: &'a Forest,
+        findings: &'a mut Findings,
+        read_data: bool,
+    ) -> Self {
+        let mut walk = Self {
+            image,
+            lineages,
+            findings,
+            read_data,
+            claims: Claims::new(image.superblock.geometry.segment_slots),
+            nodes: HashMap::new(),
+            spans: HashMap::new(),
+            counts: Counts::default(),
+        };
+        for &(at, count) in &image.headers {
+            if image.is_written(at, count) {
+                walk.claim(at, count, Claimant::header(at));
+            }
+        }
+        walk
+    }
+
+    /// Checks the page table of a head.
+    pub fn head(&mut self, head: &Head) {
+        let tree = head.root.and_then(|root| self.node(&root));
+        if let (Some(root), Some(summary)) = (head.root, tree)
+            && self.birth(summary.lineage, Some(head.record.lineage)) != Birth::Fits
+        {
+            let message = format!("{} does not descend from it", head.describe());
+            self.findings
+                .add(codes::NODE_OUTSIDE_LINEAGE, root.at, message);
+        }
+        self.overlay(head);
+        let end = head.record.len / u64::from(self.image.superblock.geometry.page_len);
+        if let Some(summary) = tree
+            && summary.last >= end
+            && !head.spans.unmaps(end, summary.last)
+        {
+            let message = format!("page {} or one before is mapped", summary.last);
+            self.findings
+                .add(codes::PAGE_BEYOND_END, head.describe(), message);
+        }
+    }
+
+    /// Checks a node and all below it, once.
+    fn node(&mut self, node: &NodeRef) -> Option<Summary> {
+        if let Some(known) = self.nodes.get(node) {
+            return *known;
+        }
+        let summary = self.new_node(node);
+        self.nodes.insert(*node, summary);
+        summary
+    }
+
+    fn new_node(&mut self, node: &NodeRef) -> Option<Summary> {
+        if !self.image.is_written(node.at, 1) {
+            let message = "a node should be there, but it was never written";
+            self.findings.add(codes::NODE_NOT_WRITTEN, node.at, message);
+            return None;
+        }
+        self.claim(node.at, 1, Claimant::node(&node.hash));
+        let read = match self.image.files.node(node) {
+            Ok(read) => read,
+            Err(trouble) => {
+                self.findings.add(node_code(&trouble), node.at, trouble);
+                return None;
+            }
+        };
+        self.counts.nodes += 1;
+        let lineage = self.image.state.lineage_of(node.key_epoch);
+        if lineage.is_none() {
+            let message = format!("its key epoch {} does not exist", node.key_epoch);
+            self.findings
+                .add(codes::NODE_KEY_EPOCH_UNKNOWN, node.at, message);
+        }
+        let (first, last) = match &read.items {
+            Items::Leaf(pages) => {
+                for (page, entry) in pages {
+                    self.entry(*page, entry, node.at, lineage);
+                }
+                (pages.first()?.0.0, pages.last()?.0.0)
+            }
+            Items::Inner { children, .. } => {
+                let first = children.first()?.0.0;
+                (first, self.children(children, node, lineage))
+            }
+        };
+        Some(Summary {
+            first,
+            last,
+            lineage,
+        })
+    }
+
+    /// Checks the children of a node; gives the greatest page below.
+    fn children(
+        &mut self,
+        children: &[(PageNo, NodeRef)],
+        node: &NodeRef,
+        lineage: Option<LineageEpoch>,
+    ) -> u64 {
+        let mut last = 0;
+        let ends = children.iter().skip(1).map(|(next, _)| next.0);
+        let ends = ends.map(Some).chain(std::iter::once(None));
+        for ((first, child), end) in children.iter().zip(ends) {
+            let Some(below) = self.node(child) else {
+                continue;
+            };
+            last = last.max(below.last);
+            if below.first < first.0 || end.is_some_and(|end| below.last >= end) {
+                let message = format!(
+                    "it holds pages {} to {}; its parent at {} says from {first}{}",
+                    below.first,
+                    below.last,
+                    node.at,
+                    end.map(|end| format!(" to below {end}"))
+                        .unwrap_or_default(),
+                );
+                self.findings.add(codes::NODE_RANGE, child.at, message);
+            }
+            match self.birth(below.lineage, lineage) {
+                Birth::Fits => {}
+                Birth::Newer => self.born_later(child.key_epoch, child.at, node.at),
+                Birth::Elsewhere => {
+                    let message = format!("its parent at {} is of another branch", node.at);
+                    self.findings
+                        .add(codes::NODE_OUTSIDE_LINEAGE, child.at, message);
+                }
+            }
+        }
+        last
+    }
+
+    /// Compares births. What is not known was reported, so it fits.
+    pub fn birth(&self, below: Option<LineageEpoch>, holder: Option<LineageEpoch>) -> Birth {
+        let (Some(below), Some(holder)) = (below, holder) else {
+            return Birth::Fits;
+        };
+        let known = self.lineages.contains(below.0) && self.lineages.contains(holder.0);
+        if !known || self.lineages.is_above(below.0, holder.0) {
+            Birth::Fits
+        } else if self.lineages.is_above(holder.0, below.0) {
+            Birth::Newer
+        } else {
+            Birth::Elsewhere
+        }
+    }
+}
+
+fn node_code(trouble: &Trouble) -> Code {
+    match trouble {
+        Trouble::Damage(Damage::BadHash | Damage::Truncated | Damage::Missing) | Trouble::Io(_) => {
+            codes::NODE_DAMAGED
+        }
+        Trouble::Damage(_) => codes::NODE_MALFORMED,
+    }
+}

@@ -1,0 +1,102 @@
+//! `snapshot ...`.
+
+mod create;
+
+use clap::{Args, Subcommand};
+
+use crate::commands::volume::delete;
+use crate::confirm::Confirm;
+use crate::context::{Access, Context, Session};
+use crate::exit::{Failure, Result};
+use crate::views::{Heads, SnapshotView};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Create(create::Create),
+    List(List),
+    Show(Show),
+    Delete(Delete),
+}
+
+/// List the snapshots
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  offshoot snapshot list pg")]
+pub struct List {
+    /// Only snapshots of this volume
+    volume: Option<String>,
+}
+
+/// Show a snapshot
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  offshoot snapshot show monday --json")]
+pub struct Show {
+    /// The snapshot: SNAP, @SNAP or VOLUME@SNAP
+    #[arg(value_name = "SNAP")]
+    snapshot: String,
+}
+
+/// Delete a snapshot; its volume and its clones stay
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  offshoot snapshot delete pg@monday --yes")]
+pub struct Delete {
+    /// The snapshot: SNAP, @SNAP or VOLUME@SNAP
+    #[arg(value_name = "SNAP")]
+    snapshot: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// Runs a command.
+pub fn run(context: &Context, command: Command) -> Result {
+    match command {
+        Command::Create(args) => create::run(context, &args),
+        Command::List(args) => list(context, &args),
+        Command::Show(args) => show(context, &args),
+        Command::Delete(args) => delete::run(context, &args.confirm, "snapshot", |session| {
+            let snapshot = session.snapshot(&args.snapshot)?;
+            Ok((snapshot.name()?, snapshot.usage(), move || {
+                snapshot.delete()
+            }))
+        }),
+    }
+}
+
+fn list(context: &Context, args: &List) -> Result {
+    let printer = context.output.of::<SnapshotView>()?;
+    let (views, complete) = context.with_store(Access::Own, |session| {
+        let volume = args.volume.as_deref().map(|volume| session.volume(volume));
+        let volume = volume
+            .transpose()?
+            .map(|volume| volume.info())
+            .transpose()?;
+        let heads = Heads::new(session)?;
+        let snapshots = session.store.snapshots().into_iter();
+        let wanted = snapshots.filter(|snapshot| match &volume {
+            Some(volume) => snapshot.volume_id == volume.id,
+            None => true,
+        });
+        let views: Vec<_> = wanted
+            .map(|snapshot| Ok(heads.snapshot(snapshot)))
+            .collect();
+        Ok((views, heads.complete()))
+    })?;
+    printer.list(views)?;
+    complete.map_err(Failure::Partial)
+}
+
+fn show(context: &Context, args: &Show) -> Result {
+    let printer = context.output.of::<SnapshotView>()?;
+    let view = context.with_store(Access::Own, |session| {
+        view(session, &session.snapshot(&args.snapshot)?)
+    })?;
+    printer.show(&view)
+}
+
+/// What is shown of a snapshot.
+fn view(session: &Session, snapshot: &offshoot::Snapshot) -> Result<SnapshotView> {
+    let heads = Heads::new(session)?;
+    let view = heads.snapshot(snapshot.info()?);
+    heads.complete()?;
+    Ok(view)
+}

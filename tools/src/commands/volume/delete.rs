@@ -1,0 +1,100 @@
+//! `volume delete`, and what other deletions share with it.
+
+use clap::Args;
+use offshoot::{Error, Usage};
+use serde::Serialize;
+
+use crate::confirm::Confirm;
+use crate::context::{Access, Context, Session};
+use crate::exit::Result;
+use crate::sizes;
+
+/// Delete a volume; its clones and snapshots stay
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  offshoot volume delete pg-test --dry-run")]
+pub struct Delete {
+    /// The volume
+    pub name: String,
+    /// Whether to ask.
+    #[command(flatten)]
+    pub confirm: Confirm,
+}
+
+/// What a deletion frees.
+#[derive(Serialize)]
+pub struct Deleted {
+    name: String,
+    freed_bytes: Option<u64>,
+    exclusive_settled: Option<bool>,
+    shared_bytes: Option<u64>,
+    dry_run: bool,
+}
+
+/// Deletes a volume.
+pub fn volume(context: &Context, args: &Delete) -> Result {
+    run(context, &args.confirm, "volume", |session| {
+        let volume = session.volume(&args.name)?;
+        Ok((volume.name()?, volume.usage(), move || volume.delete()))
+    })
+}
+
+/// Deletes what `find` finds: its name, its usage, and how it is deleted.
+pub fn run<D>(
+    context: &Context,
+    confirm: &Confirm,
+    noun: &str,
+    find: impl FnOnce(&Session) -> Result<(String, offshoot::Result<Usage>, D)>,
+) -> Result
+where
+    D: FnOnce() -> offshoot::Result<()>,
+{
+    confirm.check(&format!("deleting a {noun}"))?;
+    let (deleted, amount) = context.with_store(Access::Own, |session| {
+        let (name, usage, delete) = find(session)?;
+        let usage = known(usage)?;
+        let amount = amount(usage.as_ref());
+        if !confirm.dry_run {
+            confirm.ask(&format!("delete {noun} {name}: {amount}"))?;
+            delete()?;
+        }
+        let deleted = Deleted {
+            name,
+            freed_bytes: usage.as_ref().map(|usage| usage.exclusive_bytes),
+            exclusive_settled: usage.as_ref().map(|usage| usage.exclusive_settled),
+            shared_bytes: usage.as_ref().map(|usage| usage.shared_bytes),
+            dry_run: confirm.dry_run,
+        };
+        Ok((deleted, amount))
+    })?;
+    let verb = if confirm.dry_run {
+        "would delete"
+    } else {
+        "deleted"
+    };
+    let sentence = format!("{verb} {noun} {}: {amount}", deleted.name);
+    context.output.done("deleted/1", &deleted, &sentence)
+}
+
+/// What cannot be opened can still be deleted: its usage is not known then.
+fn known(usage: offshoot::Result<Usage>) -> Result<Option<Usage>> {
+    match usage {
+        Ok(usage) => Ok(Some(usage)),
+        Err(
+            Error::KeyUnavailable { .. } | Error::AccessDenied { .. } | Error::InvalidState { .. },
+        ) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn amount(usage: Option<&Usage>) -> String {
+    let Some(usage) = usage else {
+        return "how much is freed is not known".to_owned();
+    };
+    let freed = sizes::human(usage.exclusive_bytes);
+    let shared = sizes::human(usage.shared_bytes);
+    if usage.exclusive_settled {
+        format!("{freed} freed, {shared} shared with others stay")
+    } else {
+        format!("at least {freed} freed, at most {shared} shared with others stay")
+    }
+}

@@ -1,0 +1,55 @@
+//! `volume ...`.
+
+mod change;
+mod create;
+pub mod delete;
+pub mod discard;
+mod list;
+mod map;
+mod read;
+mod write;
+
+use clap::Subcommand;
+
+use crate::context::{Context, Session};
+use crate::exit::Result;
+use crate::views::{Heads, VolumeView};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Create(create::Create),
+    List(list::List),
+    Show(list::Show),
+    Read(read::Read),
+    Write(write::Write),
+    Map(map::Map),
+    Discard(discard::Discard),
+    Resize(change::Resize),
+    Rename(change::Rename),
+    Delete(delete::Delete),
+}
+
+/// Runs a command.
+pub fn run(context: &Context, command: Command) -> Result {
+    match command {
+        Command::Create(args) => create::run(context, &args),
+        Command::List(list::List {}) => list::list(context, |_| true),
+        Command::Show(args) => list::show(context, &args),
+        Command::Read(args) => read::run(context, &args),
+        Command::Write(args) => write::run(context, &args),
+        Command::Map(args) => map::run(context, &args),
+        Command::Discard(args) => discard::run(context, &args),
+        Command::Resize(args) => change::resize(context, &args),
+        Command::Rename(args) => change::rename(context, &args),
+        Command::Delete(args) => delete::volume(context, &args),
+    }
+}
+
+/// What is shown of a volume.
+pub fn view(session: &Session, volume: &offshoot::Volume) -> Result<VolumeView> {
+    let heads = Heads::new(session)?;
+    let view = heads.volume(volume.info()?);
+    heads.complete()?;
+    Ok(view)
+}

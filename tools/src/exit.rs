@@ -1,0 +1,364 @@
+//! What is wrong, as a person, a program and a shell see it: message, kind, exit code.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use offshoot::{Error, Kind};
+use serde_json::json;
+
+use crate::cli::{Cli, Color, Format};
+use crate::commands::Command;
+
+/// A result with the tool's error.
+pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
+
+/// Why a command stops.
+#[derive(Debug)]
+pub enum Failure {
+    /// The library says no.
+    Library(Error),
+    /// An argument is wrong.
+    Invalid(String),
+    /// A file or a volume's data is in the way.
+    AlreadyExists(String),
+    /// There is no such thing.
+    NotFound(String),
+    /// What is to be written can only be read.
+    ReadOnly(String),
+    /// A file of the user's cannot be used.
+    Io {
+        /// What was attempted.
+        op: &'static str,
+        /// On what.
+        what: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It is done, but not all could be shown.
+    Partial(Error),
+    /// Nobody reads what is printed any more. Not an error.
+    StdoutClosed,
+    /// The user changed their mind; says what was left undone.
+    Cancelled(&'static str),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+impl Failure {
+    /// An error of the operating system.
+    pub fn io(op: &'static str, what: impl std::fmt::Display, source: io::Error) -> Self {
+        Self::Io {
+            op,
+            what: what.to_string(),
+            source,
+        }
+    }
+
+    /// The kind in JSON, and the exit code.
+    pub fn class(&self) -> (&'static str, u8) {
+        match self {
+            Self::Library(error) => class_of(error),
+            Self::Invalid(_) => ("invalid", 2),
+            Self::AlreadyExists(_) => ("already_exists", 15),
+            Self::NotFound(_) => ("not_found", 14),
+            Self::ReadOnly(_) => ("read_only", 16),
+            Self::Io { .. } => ("io", 1),
+            Self::Partial(error) => (class_of(error).0, 3),
+            Self::StdoutClosed => ("stdout_closed", 0),
+            Self::Cancelled(_) => ("cancelled", 130),
+        }
+    }
+
+    /// What is wrong and what to do.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Library(error) => match advice(error) {
+                Some(advice) => format!("{error}; {advice}"),
+                None => error.to_string(),
+            },
+            Self::Invalid(text)
+            | Self::AlreadyExists(text)
+            | Self::NotFound(text)
+            | Self::ReadOnly(text) => text.clone(),
+            Self::Io { op, what, source } => format!("cannot {op} {what}: {source}"),
+            Self::Partial(error) => format!("not all can be shown: {error}"),
+            Self::StdoutClosed => "standard output is closed".to_owned(),
+            Self::Cancelled(text) => format!("cancelled: {text}"),
+        }
+    }
+}
+
+/// The table of exit codes: the kind is the library's variant.
+fn class_of(error: &Error) -> (&'static str, u8) {
+    match error {
+        Error::Io { .. } => ("io", 1),
+        Error::Invalid { .. } => ("invalid", 2),
+        Error::OutOfBounds { .. } => ("out_of_bounds", 2),
+        Error::NotAStore { .. } => ("not_a_store", 10),
+        Error::Locked { .. } => ("locked", 11),
+        Error::KeyUnavailable { .. } => ("key_unavailable", 12),
+        Error::WrongKms { .. } => ("wrong_kms", 12),
+        Error::AccessDenied { .. } => ("access_denied", 13),
+        Error::NotFound { .. } => ("not_found", 14),
+        Error::AlreadyExists { .. } => ("already_exists", 15),
+        Error::ReadOnly => ("read_only", 16),
+        Error::InvalidState { .. } => ("invalid_state", 16),
+        Error::LimitExceeded { .. } => ("limit_exceeded", 17),
+        Error::NoSpace { .. } => ("no_space", 17),
+        Error::Corrupt { .. } => ("corrupt", 18),
+        Error::Poisoned => ("poisoned", 18),
+        Error::UnsupportedVersion { .. } => ("unsupported_version", 18),
+        _ => ("failed", 1),
+    }
+}
+
+/// What to do, where the library cannot know it: it knows no commands.
+fn advice(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::NotAStore {
+            kind: Kind::Kms, ..
+        } => "name the right one with --home or --kms, or make one with `offshoot store init`",
+        Error::NotAStore { .. } => {
+            "name the right one with --home or --store, or make one with `offshoot store init`"
+        }
+        Error::Locked { .. } => "wait until it ends",
+        Error::WrongKms { .. } => "name the KMS it was made with, by --home or --kms",
+        Error::NotFound {
+            kind: Kind::Volume, ..
+        } => "see `offshoot volume list`",
+        Error::NotFound {
+            kind: Kind::Snapshot,
+            ..
+        } => "see `offshoot snapshot list`",
+        Error::NotFound {
+            kind: Kind::Key, ..
+        } => "see `offshoot key list`",
+        Error::AlreadyExists {
+            kind: Kind::Volume | Kind::Snapshot,
+            ..
+        } => "take another name",
+        Error::InvalidState {
+            state: "import_failed",
+            ..
+        } => "import into it again with --force, or delete it",
+        Error::NoSpace { .. } => "make room on the disk of the store",
+        _ => return None,
+    })
+}
+
+/// How errors are to be told.
+pub struct Report {
+    json: bool,
+    color: Color,
+    fsck: bool,
+}
+
+impl Report {
+    /// As the command line says.
+    pub fn new(cli: &Cli) -> Self {
+        let global = &cli.global;
+        Self {
+            json: global.json || matches!(global.output, Some(Format::Json | Format::Jsonl)),
+            color: global.color,
+            fsck: matches!(cli.command, Command::Fsck(_)),
+        }
+    }
+
+    /// Tells an error and gives its exit code; a closed standard output is none.
+    pub fn fail(&self, failure: &Failure) -> ExitCode {
+        let (kind, code) = failure.class();
+        if matches!(failure, Failure::StdoutClosed) {
+            return ExitCode::SUCCESS;
+        }
+        let code = if self.fsck { fsck_code(failure) } else { code };
+        self.tell(kind, &failure.message(), code);
+        ExitCode::from(code)
+    }
+
+    fn tell(&self, kind: &str, message: &str, code: u8) {
+        let mut stderr = io::stderr().lock();
+        // There is nobody left to tell if this fails.
+        let _ = if self.json {
+            let error = json!({ "kind": kind, "message": message, "exit_code": code });
+            writeln!(stderr, "{}", json!({ "schema": "error/1", "error": error }))
+        } else if self.color.enabled(stderr.is_terminal()) {
+            writeln!(stderr, "\x1b[1;31merror:\x1b[0m {message}")
+        } else {
+            writeln!(stderr, "error: {message}")
+        };
+    }
+}
+
+/// `fsck` has the exit codes of fsck(8).
+fn fsck_code(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Invalid(_) => 16,
+        Failure::Cancelled(_) => 32,
+        _ => 8,
+    }
+}
+
+/// Tells what clap has to say: help and versions are no errors.
+pub fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that went away has seen enough of the help.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<_> = args.iter().skip(1).filter_map(|arg| arg.to_str()).collect();
+    let json = words
+        .iter()
+        .any(|word| matches!(*word, "--json" | "-ojson" | "-ojsonl"))
+        || words.windows(2).any(|pair| {
+            matches!(pair[0], "-o" | "--output") && matches!(pair[1], "json" | "jsonl")
+        })
+        || words
+            .iter()
+            .any(|word| matches!(*word, "--output=json" | "--output=jsonl"));
+    let code = if Cli::names_fsck(&words) { 16 } else { 2 };
+    if json {
+        let text = error.to_string();
+        let message = text
+            .trim_start_matches("error: ")
+            .lines()
+            .next()
+            .unwrap_or_default();
+        Report {
+            json,
+            color: Color::Never,
+            fsck: false,
+        }
+        .tell("invalid", message, code);
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use offshoot::Location;
+
+    use super::*;
+
+    #[test]
+    fn every_error_has_the_documented_kind_and_code() {
+        let place = || Location::Directory("d".to_owned());
+        let name = || "n".to_owned();
+        let io = || io::Error::other("x");
+        let table = [
+            (
+                Error::Io {
+                    op: "read",
+                    location: place(),
+                    source: io(),
+                },
+                "io",
+                1,
+            ),
+            (
+                Error::Invalid {
+                    what: "size",
+                    value: name(),
+                    rule: "r",
+                },
+                "invalid",
+                2,
+            ),
+            (
+                Error::OutOfBounds {
+                    offset: 1,
+                    len: 1,
+                    volume_len: 1,
+                },
+                "out_of_bounds",
+                2,
+            ),
+            (
+                Error::NotAStore {
+                    kind: Kind::Store,
+                    location: place(),
+                },
+                "not_a_store",
+                10,
+            ),
+            (
+                Error::Locked {
+                    location: place(),
+                    pid: None,
+                },
+                "locked",
+                11,
+            ),
+            (Error::WrongKms { key: name() }, "wrong_kms", 12),
+            (
+                Error::AccessDenied {
+                    key: name(),
+                    action: "use",
+                },
+                "access_denied",
+                13,
+            ),
+            (
+                Error::NotFound {
+                    kind: Kind::Volume,
+                    name: name(),
+                },
+                "not_found",
+                14,
+            ),
+            (
+                Error::AlreadyExists {
+                    kind: Kind::Key,
+                    name: name(),
+                },
+                "already_exists",
+                15,
+            ),
+            (Error::ReadOnly, "read_only", 16),
+            (
+                Error::InvalidState {
+                    name: name(),
+                    state: "importing",
+                },
+                "invalid_state",
+                16,
+            ),
+            (
+                Error::LimitExceeded {
+                    limit: "volumes",
+                    max: 1,
+                },
+                "limit_exceeded",
+                17,
+            ),
+            (Error::NoSpace { need: 1, free: 0 }, "no_space", 17),
+            (Error::Poisoned, "poisoned", 18),
+        ];
+        for (error, kind, code) in table {
+            // The kind is the variant's name.
+            let debug = format!("{error:?}");
+            let variant: String = debug.chars().take_while(|c| c.is_alphanumeric()).collect();
+            assert_eq!(kind.replace('_', ""), variant.to_lowercase());
+            assert_eq!(Failure::from(error).class(), (kind, code));
+        }
+    }
+
+    #[test]
+    fn advice_follows_the_message() {
+        let error = Error::NotFound {
+            kind: Kind::Volume,
+            name: "pg".to_owned(),
+        };
+        let message = Failure::from(error).message();
+        assert_eq!(
+            message,
+            "there is no volume named \"pg\"; see `offshoot volume list`"
+        );
+    }
+}

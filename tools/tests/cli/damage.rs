@@ -1,0 +1,141 @@
+//! Damaged stores and key files: an error with its code, never a panic, never wrong bytes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Place, noise};
+
+const LEN: usize = 300_000;
+
+fn place() -> Place {
+    let place = Place::new();
+    place.ok(&["volume", "create", "pg", "--size", "1M"]);
+    place.write("pg", 0, &noise(LEN, 1));
+    place.ok(&["clone", "create", "pg", "dev"]);
+    place.write("dev", 5000, &noise(LEN, 2));
+    place
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.retain(|path| path.file_name().is_some_and(|name| name != "lock"));
+    files.sort();
+    files
+}
+
+/// Runs what looks at the store; the codes must be documented ones, and what is read is right.
+fn look(place: &Place, what: &str) {
+    let allowed = [0, 1, 2, 3, 10, 12, 13, 14, 18];
+    for args in [
+        &["volume", "list"][..],
+        &["store", "info"],
+        &["key", "list"],
+        &["clone", "tree"],
+    ] {
+        let output = place.command(args).output().expect("an output");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let code = output.status.code().unwrap_or(-1);
+        assert!(
+            allowed.contains(&code),
+            "{what}: {args:?}: {code}: {stderr}"
+        );
+    }
+    let args = ["volume", "read", "pg", "--length", &LEN.to_string()];
+    let output = place.command(&args).output().expect("an output");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => assert!(output.stdout == noise(LEN, 1), "{what}: wrong bytes"),
+        Some(code) => assert!(allowed.contains(&code), "{what}: {code}: {stderr}"),
+        None => panic!("{what}: {stderr}"),
+    }
+    let output = place
+        .command(&["fsck", "--read-data"])
+        .output()
+        .expect("an output");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code().unwrap_or(-1);
+    assert!([0, 4, 8].contains(&code), "{what}: fsck: {code}: {stderr}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for path in files(from) {
+        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+}
+
+fn restore(place: &Place) {
+    for (kept, to) in [("kept-store", place.store()), ("kept-kms", place.kms())] {
+        fs::remove_dir_all(&to).expect("a removal");
+        copy(&place.path(kept), &to);
+    }
+}
+
+#[test]
+fn every_damaged_file_is_an_error_or_does_not_matter() {
+    let place = place();
+    copy(&place.store(), &place.path("kept-store"));
+    copy(&place.kms(), &place.path("kept-kms"));
+    let all = [files(&place.store()), files(&place.kms())].concat();
+    assert!(all.len() >= 6, "{all:?}");
+    for path in all {
+        let name = path.display();
+        let bytes = fs::read(&path).expect("a file");
+        for at in [0, 40, bytes.len() / 2] {
+            let mut bytes = bytes.clone();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 0x10;
+            }
+            fs::write(&path, bytes).expect("a write");
+            look(&place, &format!("{name} with a flipped bit at {at}"));
+            restore(&place);
+        }
+        fs::write(&path, &bytes[..bytes.len() / 2]).expect("a write");
+        look(&place, &format!("{name} cut in half"));
+        restore(&place);
+        fs::remove_file(&path).expect("a removal");
+        look(&place, &format!("without {name}"));
+        restore(&place);
+        fs::remove_file(&path).expect("a removal");
+        fs::create_dir(&path).expect("a directory");
+        look(&place, &format!("a directory in place of {name}"));
+        restore(&place);
+    }
+    assert_eq!(place.read("pg", 0, LEN as u64), noise(LEN, 1));
+}
+
+#[test]
+fn a_flipped_bit_of_a_page_is_corrupt_and_found_by_fsck() {
+    let place = place();
+    let segment = files(&place.store())
+        .into_iter()
+        .max_by_key(|path| fs::metadata(path).expect("a file").len())
+        .expect("a segment");
+    let page = place.json(&["volume", "map", "pg", "--length", "4K"]);
+    assert_eq!(page["extents"][0]["kind"], "data");
+    let mut bytes = fs::read(&segment).expect("a file");
+    // Far inside the first large write: all of that is pages.
+    bytes[200_000] ^= 1;
+    fs::write(&segment, bytes).expect("a write");
+    let output = place
+        .command(&["volume", "read", "pg"])
+        .output()
+        .expect("an output");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(18), "{stderr}");
+    assert!(stderr.contains("pg") && stderr.contains("fsck"), "{stderr}");
+    assert_eq!(place.json(&["fsck"])["fsck"]["clean"], true);
+    let args = ["fsck", "--read-data", "--json"];
+    let output = place.command(&args).output().expect("an output");
+    assert_eq!(output.status.code(), Some(4));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let finding = &report["fsck"]["findings"][0];
+    assert_eq!(finding["class"], "corrupt_data");
+    assert!(finding["code"].is_string() && finding["location"].is_string());
+    // An export of it does not leave a file that looks complete.
+    place.fails(&["export", "image", "pg", "out.img"], 18, "corrupt");
+    assert!(!place.path("out.img").exists());
+}

@@ -1,0 +1,236 @@
+//! Volumes, clones and snapshots: create, list, show, change, delete.
+
+use serde_json::Value;
+
+use crate::support::{Place, fields, noise};
+
+const VOLUME_FIELDS: [&str; 16] = [
+    "name",
+    "id",
+    "arn",
+    "region",
+    "status",
+    "kms_key_id",
+    "kms_key_arn",
+    "origin_id",
+    "origin_name",
+    "clone_group_id",
+    "created_at",
+    "size_bytes",
+    "referenced_bytes",
+    "exclusive_bytes",
+    "exclusive_settled",
+    "shared_bytes",
+];
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list.as_array().expect("a list").iter();
+    items
+        .map(|item| item["name"].as_str().expect("a name"))
+        .collect()
+}
+
+#[test]
+fn a_volume_is_made_shown_and_listed() {
+    let place = Place::new();
+    let made = place.json(&["volume", "create", "PG", "--size", "10000"]);
+    assert_eq!(made["schema"], "volume/1");
+    let volume = &made["volume"];
+    assert_eq!(fields(volume), VOLUME_FIELDS);
+    assert_eq!(volume["name"], "pg");
+    assert_eq!(
+        volume["arn"],
+        "arn:offshoot:rds:local:000000000000:cluster:pg"
+    );
+    assert_eq!(volume["status"], "available");
+    assert_eq!(volume["size_bytes"], 12288);
+    assert_eq!(volume["referenced_bytes"], 0);
+    assert_eq!(volume["origin_id"], Value::Null);
+    assert_eq!(volume["clone_group_id"], Value::Null);
+    let time = volume["created_at"].as_str().expect("a time");
+    assert!(time.ends_with('Z') && time.as_bytes()[10] == b'T', "{time}");
+    assert_eq!(place.json(&["volume", "show", "pg"])["volume"], *volume);
+    let arn = volume["arn"].as_str().expect("an ARN");
+    assert_eq!(place.json(&["volume", "show", arn])["volume"], *volume);
+    let list = place.json(&["volume", "list"]);
+    assert_eq!(list["schema"], "volume-list/1");
+    assert_eq!(list["volumes"][0], *volume);
+}
+
+#[test]
+fn bad_names_and_sizes_are_refused() {
+    let place = Place::new();
+    let long = "a".repeat(64);
+    for name in [
+        "", "1a", "-a", "a-", "a--b", "a_b", "a b", "ä", "a@b", &long,
+    ] {
+        let create = ["volume", "create", "--size", "1M", "--", name];
+        let output = place.command(&create).output().expect("an output");
+        assert_eq!(output.status.code(), Some(2), "{name}");
+    }
+    for size in ["0", "9223372036854775808", "16E", "-1", "1.5", "many"] {
+        place.fails(
+            &["volume", "create", "a", &format!("--size={size}")],
+            2,
+            "invalid",
+        );
+    }
+    assert_eq!(names(&place.json(&["volume", "list"])["volumes"]), [""; 0]);
+    place.ok(&["volume", "create", &long[1..], "--size", "1"]);
+    place.fails(
+        &["volume", "create", &long[1..], "--size", "1"],
+        15,
+        "already_exists",
+    );
+}
+
+#[test]
+fn a_clone_shares_and_then_differs() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &noise(50_000, 1));
+    let key = place.json(&["key", "create", "--alias", "two"]);
+    let clone = place.json(&["clone", "create", "pg", "dev"]);
+    let other = place.json(&["clone", "create", "dev", "other", "--kms-key", "alias/two"]);
+    let source = place.json(&["volume", "show", "pg"]);
+    let (clone, other, source) = (&clone["volume"], &other["volume"], &source["volume"]);
+    assert_eq!(clone["origin_id"], source["id"]);
+    assert_eq!(clone["origin_name"], "pg");
+    assert_eq!(clone["kms_key_id"], source["kms_key_id"]);
+    assert_eq!(other["kms_key_id"], key["key"]["id"]);
+    assert!(source["clone_group_id"].is_string());
+    assert_eq!(clone["clone_group_id"], source["clone_group_id"]);
+    assert_eq!(clone["shared_bytes"], 13 * 4096);
+
+    place.write("dev", 4096, b"changed");
+    assert_eq!(place.read("pg", 0, 50_000), noise(50_000, 1));
+    assert_eq!(place.read("other", 0, 50_000), noise(50_000, 1));
+    assert_eq!(place.read("dev", 4096, 7), b"changed");
+
+    assert_eq!(
+        names(&place.json(&["clone", "list"])["volumes"]),
+        ["dev", "other"]
+    );
+    assert_eq!(
+        names(&place.json(&["clone", "list", "pg"])["volumes"]),
+        ["dev"]
+    );
+    let tree = place.json(&["clone", "tree"]);
+    assert_eq!(tree["schema"], "clone-tree/1");
+    assert_eq!(names(&tree["nodes"]), ["pg", "dev", "other"]);
+    assert_eq!(tree["nodes"][2]["depth"], 2);
+    assert_eq!(
+        names(&place.json(&["clone", "tree", "dev"])["nodes"]),
+        ["dev", "other"]
+    );
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let place = Place::with_volume();
+    place.write("pg", 0, b"before");
+    let made = place.json(&["snapshot", "create", "pg", "Monday"]);
+    assert_eq!(made["schema"], "snapshot/1");
+    let snapshot = &made["snapshot"];
+    assert_eq!(snapshot["name"], "monday");
+    assert_eq!(snapshot["volume_name"], "pg");
+    assert_eq!(
+        snapshot["arn"],
+        "arn:offshoot:rds:local:000000000000:cluster-snapshot:monday"
+    );
+    place.write("pg", 0, b"after!");
+    for form in ["pg@monday", "@monday", "PG@MONDAY"] {
+        assert_eq!(place.read(form, 0, 6), b"before", "{form}");
+        assert_eq!(
+            place.json(&["snapshot", "show", form])["snapshot"]["id"],
+            snapshot["id"]
+        );
+    }
+    place.ok(&["snapshot", "show", "monday"]);
+    let restored = place.json(&["clone", "create", "pg@monday", "restored"]);
+    assert_eq!(restored["volume"]["origin_id"], snapshot["id"]);
+    assert_eq!(restored["volume"]["origin_name"], "@monday");
+    assert_eq!(place.read("restored", 0, 6), b"before");
+    place.fails(&["volume", "write", "pg@monday"], 16, "read_only");
+    place.fails(
+        &["snapshot", "create", "pg", "monday"],
+        15,
+        "already_exists",
+    );
+    place.fails(&["snapshot", "show", "restored@monday"], 14, "not_found");
+    place.fails(&["snapshot", "show", "pg@tuesday"], 14, "not_found");
+
+    let default = place.json(&["snapshot", "create", "pg"]);
+    let name = default["snapshot"]["name"].as_str().expect("a name");
+    assert!(name.starts_with("pg-20") && name.len() == 18, "{name}");
+    let list = place.json(&["snapshot", "list"]);
+    assert_eq!(list["schema"], "snapshot-list/1");
+    assert_eq!(names(&list["snapshots"]), ["monday", name]);
+    assert_eq!(
+        names(&place.json(&["snapshot", "list", "restored"])["snapshots"]),
+        [""; 0]
+    );
+}
+
+#[test]
+fn deletion_asks_plans_and_leaves_the_others() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &noise(8192, 1));
+    place.ok(&["snapshot", "create", "pg", "monday"]);
+    place.ok(&["clone", "create", "pg", "dev"]);
+    for (command, name) in [("volume", "pg"), ("clone", "dev"), ("snapshot", "monday")] {
+        let message = place.fails(&[command, "delete", name], 2, "invalid");
+        assert!(message.contains("--yes"), "{message}");
+        let plan = place.json(&[command, "delete", name, "--dry-run"]);
+        assert_eq!(plan["schema"], "deleted/1");
+        assert_eq!(plan["name"], name);
+        assert_eq!(plan["dry_run"], true);
+        assert!(plan["freed_bytes"].is_u64());
+    }
+    place.fails(&["clone", "delete", "pg", "--yes"], 2, "invalid");
+    let deleted = place.json(&["volume", "delete", "pg", "--yes"]);
+    assert_eq!(deleted["dry_run"], false);
+    place.fails(&["volume", "show", "pg"], 14, "not_found");
+    place.fails(&["volume", "delete", "pg", "-y"], 14, "not_found");
+    assert_eq!(place.read("@monday", 0, 8192), noise(8192, 1));
+    assert_eq!(place.read("dev", 0, 8192), noise(8192, 1));
+    place.ok(&["snapshot", "delete", "monday", "--yes"]);
+    place.ok(&["clone", "delete", "dev", "--yes"]);
+    assert_eq!(place.json(&["fsck"])["fsck"]["clean"], true);
+    // The name is free again.
+    place.ok(&["volume", "create", "pg", "--size", "1M"]);
+}
+
+#[test]
+fn a_rename_keeps_the_id() {
+    let place = Place::with_volume();
+    let before = place.json(&["volume", "show", "pg"]);
+    let after = place.json(&["volume", "rename", "pg", "db"]);
+    assert_eq!(after["volume"]["id"], before["volume"]["id"]);
+    assert_eq!(after["volume"]["name"], "db");
+    place.fails(&["volume", "show", "pg"], 14, "not_found");
+    place.ok(&["volume", "create", "pg", "--size", "1M"]);
+    place.fails(&["volume", "rename", "pg", "db"], 15, "already_exists");
+    place.fails(&["volume", "rename", "pg", "a--b"], 2, "invalid");
+}
+
+#[test]
+fn a_smaller_size_that_drops_data_needs_a_yes() {
+    let place = Place::with_volume();
+    place.write("pg", 1 << 20, b"far");
+    let grown = place.json(&["volume", "resize", "pg", "--size", "1G"]);
+    assert_eq!(grown["volume"]["size_bytes"], 1 << 30);
+    place.ok(&["volume", "resize", "pg", "--size", "2M"]);
+    place.fails(&["volume", "resize", "pg", "--size", "1M"], 2, "invalid");
+    let plan = place.json(&["volume", "resize", "pg", "--size", "1M", "-n"]);
+    assert_eq!(plan["schema"], "resize-plan/1");
+    assert_eq!(plan["data_bytes"], 4096);
+    assert_eq!(place.read("pg", 1 << 20, 3), b"far");
+    place.ok(&["volume", "resize", "pg", "--size", "1M", "--yes"]);
+    place.ok(&["volume", "resize", "pg", "--size", "2M"]);
+    assert_eq!(place.read("pg", 1 << 20, 3), [0; 3]);
+    place.fails(
+        &["volume", "resize", "pg", "--size", "0", "--yes"],
+        2,
+        "invalid",
+    );
+}

@@ -1,0 +1,183 @@
+//! `store`, `fsck`, `version`, `inspect --layout`, and the places.
+
+use std::fs;
+
+use crate::support::{Place, contents, fields};
+
+const STORE_FIELDS: [&str; 14] = [
+    "id",
+    "region",
+    "path",
+    "kms_path",
+    "kms_key_id",
+    "created_at",
+    "format_version",
+    "generation",
+    "page_bytes",
+    "segment_bytes",
+    "atomic_write_bytes",
+    "segment_count",
+    "volume_count",
+    "snapshot_count",
+];
+
+#[test]
+fn init_makes_a_store_its_kms_and_two_keys() {
+    let place = Place::bare();
+    let made = place.json(&[
+        "store",
+        "init",
+        "--page-size",
+        "16K",
+        "--segment-size",
+        "8M",
+    ]);
+    assert_eq!(made["schema"], "store/1");
+    assert_eq!(fields(&made["store"]), STORE_FIELDS);
+    assert_eq!(made["store"]["page_bytes"], 16384);
+    assert_eq!(made["store"]["segment_bytes"], 8 << 20);
+    assert_eq!(made["store"]["region"], "local");
+    let keys = place.json(&["key", "list"]);
+    let alias = |index: usize| keys["keys"][index]["aliases"][0].clone();
+    assert_eq!(alias(0), "alias/offshoot-store");
+    assert_eq!(alias(1), "alias/default");
+    assert_eq!(made["store"]["kms_key_id"], keys["keys"][0]["id"]);
+}
+
+#[test]
+fn init_leaves_what_is_there_alone() {
+    let place = Place::with_volume();
+    let before = contents(&place.path("home"));
+    let message = place.fails(&["store", "init"], 15, "already_exists");
+    assert!(message.contains("home/regions/local"), "{message}");
+    assert_eq!(contents(&place.path("home")).len(), before.len());
+    assert_eq!(place.json(&["volume", "list"])["volumes"][0]["name"], "pg");
+
+    let place = Place::bare();
+    fs::create_dir(place.path("s")).expect("a directory");
+    place.file("s/notes", b"mine");
+    place.fails(
+        &["store", "init", "--store", "s", "--kms", "k"],
+        15,
+        "already_exists",
+    );
+    assert!(!place.path("k").exists());
+    place.fails(
+        &["store", "init", "--store", "s/notes", "--kms", "k"],
+        2,
+        "invalid",
+    );
+}
+
+#[test]
+fn init_refuses_odd_sizes_and_can_be_repeated() {
+    let place = Place::bare();
+    for odd in [
+        ["--page-size", "3K"],
+        ["--page-size", "8E"],
+        ["--segment-size", "1K"],
+    ] {
+        place.fails(&[&["store", "init"], &odd[..]].concat(), 2, "invalid");
+    }
+    place.ok(&["store", "init"]);
+}
+
+#[test]
+fn info_writes_nothing() {
+    let place = Place::with_volume();
+    let before = contents(&place.store());
+    let info = place.json(&["store", "info"]);
+    assert_eq!(fields(&info["store"]), STORE_FIELDS);
+    assert_eq!(info["store"]["volume_count"], 1);
+    assert!(contents(&place.store()) == before);
+}
+
+#[test]
+fn the_places_can_be_named_in_every_way() {
+    let place = Place::bare();
+    place.ok(&["--home", "h", "store", "init", "--region", "east"]);
+    assert!(place.path("h/regions/east").is_dir() && place.path("h/kms/east").is_dir());
+    place.ok(&[
+        "volume", "create", "a", "--size", "1M", "--home", "h", "--region", "east",
+    ]);
+    let lone = ["--store", "h/regions/east", "--kms", "h/kms/east"];
+    let info = place.json(&[&["store", "info"], &lone[..]].concat());
+    assert_eq!(info["store"]["region"], "east");
+    assert_eq!(info["store"]["volume_count"], 1);
+    place.fails(
+        &[&["store", "info", "--region", "west"], &lone[..]].concat(),
+        2,
+        "invalid",
+    );
+    place.fails(
+        &["store", "info", "--store", "h/regions/east"],
+        2,
+        "invalid",
+    );
+    place.fails(
+        &["store", "info", "--home", "h", "--kms", "h/kms/east"],
+        2,
+        "invalid",
+    );
+    place.fails(&["store", "info", "--region", "../east"], 2, "invalid");
+
+    let mut command = place.command(&["store", "info", "--json"]);
+    let output = command
+        .env("OFFSHOOT_HOME", place.path("h"))
+        .env("OFFSHOOT_REGION", "east");
+    assert!(output.output().expect("an output").status.success());
+    // Without any of these, ./.offshoot is taken if it is there.
+    fs::rename(place.path("h"), place.path(".offshoot")).expect("a rename");
+    let mut command = place.command(&["store", "info", "--region", "east"]);
+    assert!(
+        command
+            .env_remove("OFFSHOOT_HOME")
+            .output()
+            .expect("an output")
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn a_clean_store_passes_fsck() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &[7; 100_000]);
+    let before = contents(&place.store());
+    let report = place.json(&["fsck", "--read-data"]);
+    assert_eq!(report["schema"], "fsck/1");
+    assert_eq!(report["fsck"]["clean"], true);
+    assert_eq!(report["fsck"]["findings"], serde_json::json!([]));
+    assert_eq!(report["fsck"]["stats"]["volumes"], 1);
+    assert_eq!(report["fsck"]["stats"]["authenticated"], true);
+    // The KMS notes in its audit log what it was asked.
+    assert!(contents(&place.store()) == before);
+    // The structure is checked without keys.
+    let store = place.store().display().to_string();
+    let report = place.json(&["fsck", "--store", &store]);
+    assert_eq!(report["fsck"]["stats"]["authenticated"], false);
+}
+
+#[test]
+fn fsck_has_exit_codes_of_its_own() {
+    let place = Place::bare();
+    place.fails(&["fsck"], 8, "not_a_store");
+    place.fails(&["fsck", "--nonsense"], 16, "invalid");
+    place.fails(&["fsck", "--region", "a/b"], 16, "invalid");
+}
+
+#[test]
+fn the_version_and_the_layout_need_no_store() {
+    let place = Place::bare();
+    let version = place.json(&["version"]);
+    assert_eq!(version["schema"], "version/1");
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    let layout = place.json(&["inspect", "--layout"]);
+    assert_eq!(layout["schema"], "layout/1");
+    let first = &layout["structs"][0];
+    assert_eq!(fields(first), ["name", "meaning", "length_bytes", "fields"]);
+    assert_eq!(
+        fields(&first["fields"][0]),
+        ["name", "offset_bytes", "length_bytes", "meaning"]
+    );
+}
