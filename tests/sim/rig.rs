@@ -86,9 +86,14 @@ impl Host {
         Ok(())
     }
 
+    /// Opens the key service.
+    pub fn open_kms(&self) -> Result<FileKms> {
+        FileKms::open_on(self.kms.clone(), clock(), self.random.clone())
+    }
+
     /// Makes a store; the key service is there.
     pub fn create_store(&self) -> Result<Process> {
-        let kms = FileKms::open_on(self.kms.clone(), clock(), self.random.clone())?;
+        let kms = self.open_kms()?;
         let store = options().create_on(self.machine(), Arc::new(kms.clone()))?;
         Process::new(store, &kms)
     }
@@ -101,7 +106,7 @@ impl Host {
 
     /// Opens both, as a new process does.
     pub fn open(&self) -> Result<Process> {
-        let kms = FileKms::open_on(self.kms.clone(), clock(), self.random.clone())?;
+        let kms = self.open_kms()?;
         let store = options().open_on(self.machine(), Arc::new(kms.clone()))?;
         Process::new(store, &kms)
     }
