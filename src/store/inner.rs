@@ -116,10 +116,16 @@ impl Inner {
         }
     }
 
-    /// Stops all further writes: what is on disk is not known any more.
-    pub fn poison(&self, op: &'static str, at: SlotAddr, error: std::io::Error) -> Error {
+    /// Stops all further writes: what is on disk is not known any more. So a full disk is no
+    /// `NoSpace` here, which would say that nothing was changed.
+    pub fn poison(&self, op: &'static str, at: SlotAddr, source: std::io::Error) -> Error {
         self.poisoned.store(true, Ordering::SeqCst);
-        self.segments.failed(op, at, error)
+        let location = Location::Slot(at);
+        Error::Io {
+            op,
+            location,
+            source,
+        }
     }
 
     /// What applying a record needs beside the catalog.

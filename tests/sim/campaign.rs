@@ -60,7 +60,10 @@ pub struct Report {
     /// Different bytes on disk among the states.
     pub distinct: HashSet<[u8; 32]>,
     pub nonces: usize,
+    /// After the first one nothing new is begun.
     pub failures: Vec<String>,
+    /// States that had been checked then.
+    pub checked_until_failure: usize,
     pub took: Duration,
     /// The same bytes with the same expectations are checked once.
     done: HashSet<([u8; 32], u64)>,
@@ -98,12 +101,10 @@ pub fn campaign(plan: &Plan) -> Report {
         for _ in 0..plan.thread_count {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let failed = job.run(plan, &report, &nonces).err();
-                    let mut report = report.lock().unwrap();
-                    report.sequences += 1;
-                    let what =
-                        |failure| format!("{} {:?}: {failure}", starts()[job.start].name, job.ops);
-                    report.failures.extend(failed.map(what));
+                    let done = job.run(plan, &report, &nonces);
+                    if !report.lock().unwrap().end(job, done) {
+                        return;
+                    }
                 }
             });
         }
@@ -178,6 +179,17 @@ impl Job {
 }
 
 impl Report {
+    /// Notes that a job is done; false if the campaign is to stop.
+    fn end(&mut self, job: &Job, done: Result<(), String>) -> bool {
+        self.sequences += 1;
+        if let Err(why) = done {
+            self.checked_until_failure = self.checked;
+            let start = starts()[job.start].name;
+            self.failures.push(format!("{start} {:?}: {why}", job.ops));
+        }
+        self.failures.is_empty()
+    }
+
     /// Notes a state; false if it was checked before with the same expectations.
     fn note(&mut self, machine: &SimMachine, capture: &Capture) -> bool {
         let bytes = machine.fingerprint();

@@ -18,8 +18,9 @@ fn every_sequence_of_three_operations_survives_every_crash() {
     );
     assert!(
         report.failures.is_empty(),
-        "{:#?}",
-        &report.failures[..report.failures.len().min(5)]
+        "after {} states: {:#?}",
+        report.checked_until_failure,
+        report.failures
     );
     assert_eq!(report.sequences, 2 * 819);
     assert!(

@@ -314,10 +314,21 @@ fn any_call_to_the_key_services_disk_may_fail_for_good() {
 
 #[test]
 fn any_file_may_find_the_disk_full() {
-    for on in [Where::Store, Where::Kms] {
+    let full = Failure::Kind(ErrorKind::StorageFull);
+    for times in [Times::Once, Times::ForGood] {
+        fail_all(Where::Store, Some(Class::Create), full, times);
+        fail_all(Where::Kms, Some(Class::Create), full, times);
+    }
+}
+
+/// Where writing in place can need space, too. What says that nothing was changed must mean it.
+#[test]
+fn any_write_or_sync_may_find_the_disk_full() {
+    let full = Failure::Kind(ErrorKind::StorageFull);
+    for class in [Class::Write, Class::Sync] {
         for times in [Times::Once, Times::ForGood] {
-            let full = Failure::Kind(ErrorKind::StorageFull);
-            fail_all(on, Some(Class::Create), full, times);
+            fail_all(Where::Store, Some(class), full, times);
+            fail_all(Where::Kms, Some(class), full, times);
         }
     }
 }
@@ -333,6 +344,11 @@ fn a_sync_that_finds_the_disk_full_poisons_the_store() {
         trial.faults(Where::Store).count_only(Class::Sync);
         trial.faults(Where::Store).fail_nth(1, failure, Times::Once);
         trial.act(&Action::Flush);
+        let found = trial.errors.last();
+        assert!(
+            matches!(found, Some(Error::Io { op: "sync", .. })),
+            "{found:?}"
+        );
         for action in [write("v0", 1, 1, 9), Action::Flush, Action::Checkpoint] {
             trial.act(&action);
             assert!(
@@ -358,6 +374,8 @@ fn a_full_disk_poisons_nothing_and_a_delete_still_fits() {
     let start = &crate::ops::starts()[1];
     let machine = start.machine.kill();
     let process = Host::new(&machine, 1).open().unwrap();
+    // The key service notes on its disk who unlocks what, so keys are unlocked before.
+    assert_eq!(process.read().unwrap(), start.model);
     machine.set_free_len(0);
     // A slot is left in the segment: a page with its header needs two.
     let refused = process.act(&write("v0", 0, 1, 9));

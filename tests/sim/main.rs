@@ -10,5 +10,8 @@ mod run;
 mod syncs;
 
 mod crashes;
+mod damage;
 mod faults;
+mod keys;
+mod log;
 mod planted;

@@ -20,7 +20,10 @@ pub type Slot = (u32, u32);
 
 /// Pairs of salt and nonce that were used, each with the CRC of the page it sealed.
 #[derive(Debug, Default)]
-pub struct Nonces(Mutex<HashMap<([u8; 12], [u8; 12]), u32>>);
+pub struct Nonces(Mutex<HashMap<Pair, u32>>);
+
+/// A salt and a nonce.
+type Pair = ([u8; 12], [u8; 12]);
 
 impl Nonces {
     /// Notes the pages of a batch. An error if a pair was used for another page.

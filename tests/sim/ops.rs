@@ -116,7 +116,7 @@ impl Op {
                     kind: Kind::Volume,
                     name: (*oldest).to_owned(),
                 },
-                (_, [oldest, ..]) if step % 2 == 0 => Action::Delete {
+                (_, [oldest, ..]) if step.is_multiple_of(2) => Action::Delete {
                     kind: Kind::Snapshot,
                     name: (*oldest).to_owned(),
                 },

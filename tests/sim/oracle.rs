@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use offshoot::check::{CheckOptions, Class};
 use offshoot::io::sim::{Crash, SimMachine};
 
 use crate::model::{Action, Kind, Model, PAGE_SECTORS, gone};
@@ -30,6 +31,7 @@ pub struct Case<'a> {
 /// Gives machines that crashed while they recovered, to be checked with the same case.
 pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, String> {
     let is_kill = machine.pending_write_count() + machine.pending_name_count() > 0;
+    fsck(machine, case.seed + 4, "right after the crash")?;
     let watch = Watch::on(machine, case.acknowledged.clone(), case.nonces);
     let barriers = Arc::new(Mutex::new(Vec::new()));
     let hook = barriers.clone();
@@ -87,16 +89,37 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
         "after another write, a flush and a power loss",
         &then,
     )?;
-    fsck(&dark)?;
+    fsck(
+        &dark,
+        case.seed + 5,
+        "after another write, a flush and a power loss",
+    )?;
     watch.check()?;
     machine.clear_hooks();
     let barriers = std::mem::take(&mut *barriers.lock().unwrap());
     Ok(barriers)
 }
 
-/// The check of a whole store from outside.
-fn fsck(_machine: &SimMachine) -> Result<(), String> {
-    Ok(())
+/// The check of a whole store from outside, with keys and all pages. A crash while a superblock
+/// was written may leave it in one copy; nothing else may be wrong.
+pub fn fsck(machine: &SimMachine, seed: u64, when: &str) -> Result<(), String> {
+    let host = Host::new(machine, seed);
+    let kms = host
+        .open_kms()
+        .map_err(|error| format!("{when} no key service: {error}"))?;
+    let options = CheckOptions::new().kms(Arc::new(kms)).read_data(true);
+    let report = offshoot::check::check(&*host.store, &options);
+    let report = report.map_err(|error| format!("{when} the check fails: {error}"))?;
+    let is_allowed = |class: Class| class == Class::RedundancyLost;
+    match report
+        .findings
+        .iter()
+        .find(|finding| !is_allowed(finding.class))
+    {
+        Some(finding) => Err(format!("{when} the check finds {finding}")),
+        None if !report.stats.authenticated => Err(format!("{when} nothing is authentic")),
+        None => Ok(()),
+    }
 }
 
 fn open(machine: &SimMachine, seed: u64, which: &str) -> Result<Process, String> {
@@ -128,17 +151,6 @@ fn probe(model: &Model) -> Action {
             name: "probe0".to_owned(),
         },
     }
-}
-
-/// Checks a crash of a captured machine. `None` is a kill.
-pub fn check_crash(
-    capture: &Capture,
-    crash: Option<&Crash>,
-    nonces: &Arc<Nonces>,
-    seed: u64,
-) -> Result<Vec<SimMachine>, String> {
-    let machine = crashed(&capture.machine, crash);
-    check(&machine, &case_of(capture, nonces, seed))
 }
 
 /// The case of a captured machine.

@@ -7,25 +7,26 @@ use offshoot::io::sim::{Crash, Lie};
 use crate::model::Model;
 use crate::nonces::Nonces;
 use crate::ops::{Op, Start, starts};
-use crate::oracle::{case_of, check, check_crash};
+use crate::oracle::{case_of, check, crashed};
 use crate::rig::{Host, Watch};
 use crate::run::{Capture, Planted, Run};
-use crate::syncs::Journal;
+use crate::syncs::{Journal, Sync};
 
 /// Every kind of sync happens in it.
-const HISTORY: [Op; 8] = [
+const HISTORY: [Op; 9] = [
     Op::Write,
     Op::Flush,
     Op::Clone,
     Op::WriteTwo,
     Op::Checkpoint,
+    Op::Clone,
     Op::Reopen,
     Op::Write,
     Op::Flush,
 ];
 
 /// All captures of a history.
-fn captures_of(start: &Start, ops: &[Op], planted: Planted) -> (Vec<Capture>, Vec<String>) {
+fn captures_of(start: &Start, ops: &[Op], planted: Planted) -> (Vec<Capture>, Vec<Sync>) {
     let journal = Journal::default();
     let mut run = Run::with_journal(start, 7, &Arc::default(), planted, &journal);
     run.record();
@@ -36,20 +37,25 @@ fn captures_of(start: &Start, ops: &[Op], planted: Planted) -> (Vec<Capture>, Ve
     (captures, journal.entries())
 }
 
-/// States until the oracle fails, and why; `None` if it never does.
+/// States until the oracle fails, and why; `None` if it never does. Tried are a kill, the loss
+/// and the survival of all that is pending, then some of the other crashes.
 fn caught(captures: &[Capture], lie_in_recovery: Lie) -> Option<(usize, String)> {
+    let plain = [None, Some(Crash::NONE_KEPT), Some(Crash::ALL_KEPT)];
+    let first = captures
+        .iter()
+        .flat_map(|capture| plain.map(|crash| (capture, crash)));
+    let sampled =
+        |capture: &'_ Capture| [1, 2].map(|seed| Some(capture.machine.sampled_crash(seed)));
+    let then = captures
+        .iter()
+        .flat_map(|capture| sampled(capture).map(|crash| (capture, crash)));
     let nonces = Arc::new(Nonces::default());
-    let mut count = 0;
-    for capture in captures {
-        let points = capture.machine.crash_points();
-        for crash in std::iter::once(None).chain(points.iter().map(Some)) {
-            count += 1;
-            let machine = crate::oracle::crashed(&capture.machine, crash);
-            machine.drop_syncs(lie_in_recovery);
-            let seed = 1 << 63 | (count as u64) << 8;
-            if let Err(why) = check(&machine, &case_of(capture, &nonces, seed)) {
-                return Some((count, why));
-            }
+    for (count, (capture, crash)) in (1..).zip(first.chain(then)) {
+        let machine = crashed(&capture.machine, crash.as_ref());
+        machine.drop_syncs(lie_in_recovery);
+        let seed = 1 << 63 | (count as u64) << 8;
+        if let Err(why) = check(&machine, &case_of(capture, &nonces, seed)) {
+            return Some((count, why));
         }
     }
     None
@@ -59,8 +65,7 @@ fn caught(captures: &[Capture], lie_in_recovery: Lie) -> Option<(usize, String)>
 fn a_history_without_a_planted_bug_passes() {
     for start in starts() {
         let (captures, _) = captures_of(start, &HISTORY, Planted::Nothing);
-        let thinned: Vec<_> = captures.into_iter().step_by(5).collect();
-        assert_eq!(caught(&thinned, Lie::Never), None, "{}", start.name);
+        assert_eq!(caught(&captures, Lie::Never), None, "{}", start.name);
     }
 }
 
@@ -74,32 +79,34 @@ fn a_disk_that_never_syncs_is_caught() {
 }
 
 #[test]
-fn each_dropped_sync_that_matters_is_caught() {
+fn each_dropped_sync_of_a_segment_is_caught() {
     for start in starts() {
         let (_, syncs) = captures_of(start, &HISTORY, Planted::Nothing);
         let mut survivors = Vec::new();
-        for (n, sync) in (1..).zip(&syncs) {
+        for (n, sync) in (1..).zip(&syncs).filter(|(_, sync)| sync.matters) {
             let planted = Planted::DroppedSyncs(Lie::Nth(n));
             let (captures, _) = captures_of(start, &HISTORY, planted);
             match caught(&captures, Lie::Never) {
                 Some((count, why)) => {
                     println!(
-                        "{} sync {n} of {sync}: caught at state {count}: {why:.60}",
-                        start.name
+                        "{} {n} {}: after {count} states, {why:.60}",
+                        start.name, sync.of
                     );
                 }
-                None => survivors.push(format!("{n} {sync}")),
+                None => survivors.push(sync.of.as_str()),
             }
         }
         println!(
-            "{}: {} syncs, not caught: {survivors:#?}",
+            "{}: {} syncs, not caught: {survivors:?}",
             start.name,
             syncs.len()
         );
-        assert!(
-            survivors.iter().all(|sync| !sync.contains("store/segment")),
-            "{survivors:?}"
-        );
+        // A superblock that is lost has a mirror, an older one and the whole log; of the key
+        // service's files only lines of the audit and claims that are made again are lost; the
+        // name of a segment is made durable by the next one, before anything counts on it.
+        let may_survive = ["store/superblock-a", "store/superblock-b", "store/(names)"];
+        let is_known = |of: &str| may_survive.contains(&of) || of.starts_with("kms/");
+        assert!(survivors.iter().all(|of| is_known(of)), "{survivors:?}");
     }
 }
 
@@ -168,8 +175,10 @@ fn a_lost_acknowledged_write_is_caught_by_a_plain_power_loss() {
         &[Op::Write, Op::Flush],
         Planted::EarlyAcknowledgement,
     );
-    let failures = captures.iter().filter(|capture| {
-        check_crash(capture, Some(&Crash::NONE_KEPT), &Arc::default(), 1 << 61).is_err()
+    let nonces = Arc::default();
+    let lost = captures.iter().filter(|capture| {
+        let machine = capture.machine.power_loss(&Crash::NONE_KEPT);
+        check(&machine, &case_of(capture, &nonces, 1 << 61)).is_err()
     });
-    assert!(failures.count() > 0);
+    assert!(lost.count() > 0);
 }

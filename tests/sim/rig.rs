@@ -17,7 +17,6 @@ pub const SEGMENT_SLOTS: u32 = 8;
 #[derive(Debug)]
 pub struct Process {
     pub store: Store,
-    pub kms: FileKms,
     pub keys: [KeyId; 2],
 }
 
@@ -55,7 +54,7 @@ pub fn options() -> &'static Options {
     OPTIONS.get_or_init(|| Options::new().segment_len(segment_len).fanout(3).workers(0))
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SimClock::new(1_000_000))
 }
 
@@ -87,11 +86,16 @@ impl Host {
         Ok(())
     }
 
+    /// Opens the key service.
+    pub fn open_kms(&self) -> Result<FileKms> {
+        FileKms::open_on(self.kms.clone(), clock(), self.random.clone())
+    }
+
     /// Makes a store; the key service is there.
     pub fn create_store(&self) -> Result<Process> {
-        let kms = FileKms::open_on(self.kms.clone(), clock(), self.random.clone())?;
+        let kms = self.open_kms()?;
         let store = options().create_on(self.machine(), Arc::new(kms.clone()))?;
-        Process::new(store, kms)
+        Process::new(store, &kms)
     }
 
     /// Makes both.
@@ -102,16 +106,16 @@ impl Host {
 
     /// Opens both, as a new process does.
     pub fn open(&self) -> Result<Process> {
-        let kms = FileKms::open_on(self.kms.clone(), clock(), self.random.clone())?;
+        let kms = self.open_kms()?;
         let store = options().open_on(self.machine(), Arc::new(kms.clone()))?;
-        Process::new(store, kms)
+        Process::new(store, &kms)
     }
 }
 
 impl Process {
-    fn new(store: Store, kms: FileKms) -> Result<Self> {
+    fn new(store: Store, kms: &FileKms) -> Result<Self> {
         let keys = [kms.key("alias/default")?.id, kms.key("alias/other")?.id];
-        Ok(Self { store, kms, keys })
+        Ok(Self { store, keys })
     }
 
     /// Reads everything.

@@ -90,8 +90,8 @@ impl Run {
             machine.drop_syncs(lie);
         }
         let mut host = Host::new(&machine, seed);
-        host.store = journal.wrap("store", host.store);
-        host.kms = journal.wrap("kms", host.kms);
+        host.store = journal.wrap(&machine, "store", host.store);
+        host.kms = journal.wrap(&machine, "kms", host.kms);
         let process = Some(host.open().expect("a start opens"));
         Self {
             machine,

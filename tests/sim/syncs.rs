@@ -1,30 +1,59 @@
-//! A disk that notes what is synced, so that a dropped sync can be named.
+//! A disk that notes what is synced, and whether that made anything durable.
 
 use std::io::Result;
 use std::sync::{Arc, Mutex};
 
+use offshoot::io::sim::SimMachine;
 use offshoot::io::{Access, Disk, DiskFile, Lock, LockGuard, Map};
 
 /// What was synced, in order. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Journal(Arc<Mutex<Vec<String>>>);
+pub struct Journal(Arc<Mutex<Vec<Sync>>>);
+
+/// A sync of a file or a directory's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// The directory, and the name that the file was opened by.
+    pub of: String,
+    /// Whether anything was pending there.
+    pub matters: bool,
+}
 
 impl Journal {
-    pub fn entries(&self) -> Vec<String> {
+    pub fn entries(&self) -> Vec<Sync> {
         self.0.lock().unwrap().clone()
     }
 
-    /// A disk that writes here what it syncs.
-    pub fn wrap(&self, directory: &str, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
+    /// A directory of a machine that writes here what it syncs.
+    pub fn wrap(
+        &self,
+        machine: &SimMachine,
+        directory: &str,
+        disk: Arc<dyn Disk>,
+    ) -> Arc<dyn Disk> {
+        let (directory, machine) = (directory.to_owned(), machine.clone());
         Arc::new(Noted {
-            directory: directory.to_owned(),
+            directory,
             disk,
+            machine,
             journal: self.clone(),
         })
     }
 
-    fn note(&self, directory: &str, name: &str) {
-        self.0.lock().unwrap().push(format!("{directory}/{name}"));
+    fn note(
+        &self,
+        machine: &SimMachine,
+        of: String,
+        sync: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let pending = || machine.pending_write_count() + machine.pending_name_count();
+        let before = pending();
+        let done = sync();
+        self.0.lock().unwrap().push(Sync {
+            of,
+            matters: pending() < before,
+        });
+        done
     }
 }
 
@@ -32,16 +61,18 @@ impl Journal {
 struct Noted {
     directory: String,
     disk: Arc<dyn Disk>,
+    machine: SimMachine,
     journal: Journal,
 }
 
 impl Noted {
     fn file(&self, name: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        let (directory, journal) = (self.directory.clone(), self.journal.clone());
+        let name = format!("{}/{name}", self.directory);
+        let (machine, journal) = (self.machine.clone(), self.journal.clone());
         Arc::new(NotedFile {
-            directory,
-            name: name.to_owned(),
+            name,
             file,
+            machine,
             journal,
         })
     }
@@ -73,8 +104,9 @@ impl Disk for Noted {
     }
 
     fn sync_names(&self) -> Result<()> {
-        self.journal.note(&self.directory, "(names)");
-        self.disk.sync_names()
+        let names = format!("{}/(names)", self.directory);
+        self.journal
+            .note(&self.machine, names, || self.disk.sync_names())
     }
 
     fn lock(&self, name: &str, lock: Lock) -> Result<Box<dyn LockGuard>> {
@@ -92,9 +124,9 @@ impl Disk for Noted {
 
 #[derive(Debug)]
 struct NotedFile {
-    directory: String,
     name: String,
     file: Arc<dyn DiskFile>,
+    machine: SimMachine,
     journal: Journal,
 }
 
@@ -112,8 +144,8 @@ impl DiskFile for NotedFile {
     }
 
     fn sync(&self) -> Result<()> {
-        self.journal.note(&self.directory, &self.name);
-        self.file.sync()
+        self.journal
+            .note(&self.machine, self.name.clone(), || self.file.sync())
     }
 
     fn map(&self) -> Result<Arc<dyn Map>> {
