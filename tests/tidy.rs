@@ -205,13 +205,12 @@ fn unfinished(source: &Source, found: &mut Vec<String>) {
         let is_macro = matches!(token.text.as_str(), "todo" | "unimplemented")
             && rest.get(1).is_some_and(|next| next.text == "!");
         let is_ignore = lex::starts_with(rest, &["#", "[", "ignore"]);
-        if is_macro || is_ignore {
-            found.push(format!(
-                "{}: {}",
-                source.at(token.line),
-                rest[1].text.clone() + &token.text
-            ));
-        }
+        let what = match (is_macro, is_ignore) {
+            (true, _) => format!("{}!", token.text),
+            (_, true) => "#[ignore]".to_owned(),
+            _ => continue,
+        };
+        found.push(format!("{}: {what}", source.at(token.line)));
     }
 }
 

@@ -59,9 +59,7 @@ codes! {
         "The header of a segment file is damaged."
     SEGMENT_IDENTITY CorruptMetadata "OF-0205 segment-identity"
         "A segment file belongs to another store, segment or segment length."
-    SEGMENT_NOT_RECORDED CorruptMetadata "OF-0206 segment-not-recorded"
-        "The log is in a segment that no record names."
-    SEGMENT_RECORD CorruptMetadata "OF-0207 segment-record"
+    SEGMENT_RECORD CorruptMetadata "OF-0206 segment-record"
         "The record of a segment says what no segment of this store can be."
 
     BATCH_LOST CorruptMetadata "OF-0301 batch-lost"

@@ -21,7 +21,7 @@ const NODES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Files<'a> {
     disk: &'a dyn Disk,
-    /// All names in the directory.
+    /// All names in the directory, sorted.
     pub names: Vec<String>,
     open: Mutex<HashMap<SegmentId, Arc<dyn DiskFile>>>,
     nodes: Mutex<HashMap<NodeRef, Arc<DiskNode>>>,
@@ -62,11 +62,12 @@ fn trouble(error: io::Error) -> Trouble {
 impl<'a> Files<'a> {
     /// Lists a directory.
     pub fn list(disk: &'a dyn Disk) -> Result<Self> {
-        let names = disk.list().map_err(|source| Error::Io {
+        let mut names = disk.list().map_err(|source| Error::Io {
             op: "list",
             location: Location::Directory(disk.describe()),
             source,
         })?;
+        names.sort_unstable();
         Ok(Self {
             disk,
             names,
@@ -77,7 +78,10 @@ impl<'a> Files<'a> {
 
     /// Whether there is a file of that name.
     pub fn has(&self, name: &str) -> bool {
-        self.names.iter().any(|other| other == name)
+        let found = self
+            .names
+            .binary_search_by(|other| other.as_str().cmp(name));
+        found.is_ok()
     }
 
     /// The segments of which there is a file, ascending.

@@ -13,6 +13,7 @@ use crate::check::tables::{self, Tables};
 use crate::check::{catalog, replay};
 use crate::crypto::Secret;
 use crate::error::Result;
+use crate::format::catalog::SegmentRecord;
 use crate::format::superblock::{Position, Superblock};
 use crate::io::Disk;
 use crate::kms::KeyService;
@@ -147,11 +148,14 @@ impl<'a> Image<'a> {
             {
                 replay::apply(&mut self.state, &head, &self.files, findings);
             }
-            if self.complete && !self.state.segments.contains_key(&link.at.segment) {
-                let message = "a batch is in it, but no record says that it exists";
-                let location = format!("segment {}", link.at.segment);
-                findings.add(codes::SEGMENT_NOT_RECORDED, location, message);
-            }
+            // A batch that fits proves its segment, whether or not a record names it.
+            let segment = link.at.segment;
+            let slot_count = self.superblock.geometry.segment_slots;
+            let record = SegmentRecord {
+                segment,
+                slot_count,
+            };
+            self.state.segments.entry(segment).or_insert(record);
         }
     }
 

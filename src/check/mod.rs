@@ -9,9 +9,11 @@
 mod catalog;
 mod claims;
 mod codes;
+mod entries;
 mod files;
 mod finding;
 mod forest;
+mod generations;
 mod image;
 pub mod inspect;
 mod keys;
@@ -87,11 +89,11 @@ fn check_image(image: &Image<'_>, options: &CheckOptions, findings: &mut Finding
     stats
 }
 
-/// The real directory of a store.
-pub(crate) fn open_dir(dir: &Path) -> Result<RealDisk> {
+/// The directory of a store, for [`check`] and [`inspect`].
+pub fn open_dir(dir: &Path) -> Result<RealDisk> {
     let location = || Location::Directory(dir.display().to_string());
     RealDisk::open(dir).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => Error::NotAStore {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotAStore {
             kind: Kind::Store,
             location: location(),
         },

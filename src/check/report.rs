@@ -42,7 +42,7 @@ pub struct Stats {
     pub torn_tail: bool,
     /// Segments.
     pub segments: u64,
-    /// Segment files that no record names.
+    /// Segment files that neither tables nor log know.
     pub unused_segments: u64,
     /// Temporary files of an interrupted creation.
     pub leftover_files: u64,

@@ -12,7 +12,7 @@ use crate::units::{SegmentId, SlotAddr};
 /// What was found that is no fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    /// Segment files that no record names: made before a crash, or ahead.
+    /// Segment files that neither tables nor log know: made before a crash.
     pub unused_segments: u64,
     /// Temporary files of an interrupted creation.
     pub leftover_files: u64,

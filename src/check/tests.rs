@@ -7,6 +7,7 @@
 mod builder;
 mod damage;
 mod docs;
+mod engine;
 mod flips;
 mod hostile;
 mod mutants;

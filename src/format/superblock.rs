@@ -43,7 +43,7 @@ disk_struct! {
         page_len: U32,
         /// Slots in a segment file, its header included.
         segment_slots: U32,
-        /// Bit 0: the store was closed cleanly, and nothing follows batch `seq`.
+        /// Bit 0: the store was closed cleanly; nothing followed batch `seq` then, but may by now.
         flags: U32,
         /// Number that the next head gets.
         next_head: U32,
@@ -95,7 +95,7 @@ pub struct Superblock {
     pub created_at_ms: u64,
     /// Page and segment size.
     pub geometry: Geometry,
-    /// The store was closed cleanly, and nothing follows `position`.
+    /// The store was closed cleanly: nothing followed `position` when this was written.
     pub clean: bool,
     /// The next unused ids.
     pub next: NextIds,

@@ -34,7 +34,7 @@ impl Inner {
         let made = self.commit_plan(&mut commit, plan, None)?;
         drop(commit);
         self.flush()?;
-        self.refill(key)?;
+        self.refill(key);
         Ok(made)
     }
 
@@ -71,7 +71,7 @@ impl Inner {
         let made = self.commit_plan(&mut commit, plan, Some(&source_keys))?;
         drop(commit);
         self.flush()?;
-        self.refill(key)?;
+        self.refill(key);
         Ok(made)
     }
 
@@ -140,10 +140,10 @@ impl Inner {
         })
     }
 
-    fn refill(&self, key: &KeyId) -> Result<()> {
-        self.kms
-            .refill(key, self.store_id())
-            .map_err(|error| kms_error(error, key))
+    /// Fills the pool that a head key was taken from. An error is not the caller's, whose head is
+    /// made and durable: who finds the pool empty fills it, and says what is wrong.
+    fn refill(&self, key: &KeyId) {
+        let _ = self.kms.refill(key, self.store_id());
     }
 
     fn check_free(&self, kind: HeadKind, name: &str) -> Result<()> {

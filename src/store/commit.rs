@@ -6,7 +6,8 @@
 //! the log is the order of memory, and nothing but a failed write can fail, which poisons.
 //!
 //! A flush: 1. the last batch and the segments not synced are noted; 2. each is synced; 3. all
-//! up to that batch is durable. Flushes that wait meanwhile find themselves covered.
+//! up to that batch is durable. Flushes wait for the one under way; then those that it covered
+//! return at once, all together, and one of the others goes on for the rest.
 //!
 //! A checkpoint: 1. nodes and tables are appended; 2. a flush; 3. superblock mirror a is written
 //! and synced; 4. mirror b is.
@@ -20,8 +21,73 @@ use crate::io::Disk;
 use crate::log::{Place, Superblocks};
 use crate::segment::Segments;
 use crate::store::inner::{Commit, Inner};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Condvar, Mutex, Ordering};
 use crate::units::{Location, SLOT_LEN, SegmentId, Seq, SlotAddr};
+
+/// How far the log is durable, and whether a flush is making it so further.
+///
+/// Not a lock held during a sync: who is woken by one loses it to who comes by, again and again.
+#[derive(Debug)]
+pub(super) struct Synced {
+    state: Mutex<SyncState>,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+struct SyncState {
+    through: Seq,
+    busy: bool,
+}
+
+/// The right to sync. Dropping it lets the next one try.
+struct Turn<'a>(&'a Synced);
+
+impl Synced {
+    /// Batches up to this one are durable.
+    pub fn new(through: Seq) -> Self {
+        let state = SyncState {
+            through,
+            busy: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            ended: Condvar::new(),
+        }
+    }
+
+    /// Waits until `wanted` is durable (`None`) or nobody syncs. `check` is asked before that is
+    /// believed: whoever synced may have failed.
+    fn turn(&self, wanted: Seq, check: impl Fn() -> Result<()>) -> Result<Option<Turn<'_>>> {
+        let mut state = self.state.lock();
+        loop {
+            check()?;
+            if state.through >= wanted {
+                return Ok(None);
+            }
+            if !state.busy {
+                state.busy = true;
+                return Ok(Some(Turn(self)));
+            }
+            state = self
+                .ended
+                .wait(state)
+                .expect("BUG: a thread panicked with this lock");
+        }
+    }
+}
+
+impl Turn<'_> {
+    fn finish(self, through: Seq) {
+        self.0.state.lock().through = through;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().busy = false;
+        self.0.ended.notify_all();
+    }
+}
 
 impl Inner {
     /// Writes a batch at the place just found. Returns the hash of its header slots.
@@ -62,12 +128,9 @@ impl Inner {
             return Ok(());
         }
         let wanted = self.commit.lock().log.position().seq;
-        let mut synced = self.synced.lock();
-        // Poison is looked at with the lock in hand: whoever had it may have failed.
-        self.usable()?;
-        if *synced >= wanted {
+        let Some(turn) = self.synced.turn(wanted, || self.usable())? else {
             return Ok(());
-        }
+        };
         let (through, segments) = {
             let mut commit = self.commit.lock();
             (
@@ -85,8 +148,8 @@ impl Inner {
                 .sync()
                 .map_err(|error| self.poison("sync", at, error))?;
         }
-        *synced = through;
         self.durable_through.store(through.0, Ordering::SeqCst);
+        turn.finish(through);
         Ok(())
     }
 

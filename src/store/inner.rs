@@ -15,11 +15,10 @@ use crate::kms::{KeyService, KmsError};
 use crate::log::{LogWriter, Superblocks};
 use crate::segment::{EpochKey, Segment, Segments};
 use crate::source::{Clock, Random};
+use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
-use crate::units::{
-    HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, Seq, SlotAddr,
-};
+use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, SlotAddr};
 use crate::volume::PageLocks;
 
 /// Most bytes that one write call changes atomically, if a segment holds as many.
@@ -27,7 +26,8 @@ const ATOMIC_LEN_MAX: u64 = 1 << 20;
 
 /// An open store.
 ///
-/// Locks are taken in this order: checkpoint, commit, state; the others are leaves.
+/// Locks are taken in this order: page locks of a head, checkpoint, synced, commit, keys of a
+/// head, state; the others are leaves.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub disk: Arc<dyn Disk>,
@@ -47,8 +47,8 @@ pub(super) struct Inner {
     pub commit: Mutex<Commit>,
     /// The catalog as of the last batch.
     pub state: RwLock<Catalog>,
-    /// Batches up to this one are durable. Held during a sync, so that syncs are shared.
-    pub synced: Mutex<Seq>,
+    /// How far the log is durable.
+    pub synced: Synced,
     pub durable_through: AtomicU64,
     /// The salt under which pages are sealed now.
     pub salt: Mutex<[u8; 12]>,
@@ -116,10 +116,16 @@ impl Inner {
         }
     }
 
-    /// Stops all further writes: what is on disk is not known any more.
-    pub fn poison(&self, op: &'static str, at: SlotAddr, error: std::io::Error) -> Error {
+    /// Stops all further writes: what is on disk is not known any more. So a full disk is no
+    /// `NoSpace` here, which would say that nothing was changed.
+    pub fn poison(&self, op: &'static str, at: SlotAddr, source: std::io::Error) -> Error {
         self.poisoned.store(true, Ordering::SeqCst);
-        self.segments.failed(op, at, error)
+        let location = Location::Slot(at);
+        Error::Io {
+            op,
+            location,
+            source,
+        }
     }
 
     /// What applying a record needs beside the catalog.
@@ -181,8 +187,7 @@ impl Inner {
         if let Some(keys) = &*keys {
             return Ok(keys.clone());
         }
-        // The head's record is read again after the key came: a branch meanwhile would have
-        // needed this lock.
+        // The record cannot change before the key comes: a branch would need this lock.
         let record = self.head(runtime.head, runtime.kind)?.record;
         let store = self.store_id();
         let secret = self

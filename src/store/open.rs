@@ -14,7 +14,7 @@ use crate::io::{Access, Disk, Lock, LockGuard};
 use crate::kms::{Context as KmsContext, KeyService, KmsError};
 use crate::log::{Candidate, LogWriter, Scan, Superblocks, load_tables, scan};
 use crate::segment::Segments;
-use crate::store::commit::sync_accepted;
+use crate::store::commit::{Synced, sync_accepted};
 use crate::store::handles::Store;
 use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
 use crate::store::nodes::NodeCache;
@@ -137,7 +137,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             claimed: HashSet::new(),
         }),
         // What was accepted is synced now.
-        synced: Mutex::new(scan.end.seq),
+        synced: Synced::new(scan.end.seq),
         durable_through: AtomicU64::new(scan.end.seq.0),
         commit: Mutex::new(Commit {
             log,

@@ -113,6 +113,14 @@ impl Inner {
         let _turn = runtime.locks.lock(outer_pages(&range, page_len));
         let inner = inner_pages(&range, page_len);
         let edges = self.zeroed_edges(runtime, &range, &inner)?;
+        // In a very short segment a batch holds only one page: then one edge goes before.
+        let alone = edges.len().saturating_sub(self.atomic_pages());
+        let (before, edges) = edges.split_at(alone);
+        for (page, bytes) in before {
+            let fill = |_: usize, page: &mut [u8]| page.copy_from_slice(bytes);
+            let pages = vec![*page];
+            self.change(runtime, NewPages { pages, fill: &fill }, None)?;
+        }
         let fill = |index: usize, page: &mut [u8]| page.copy_from_slice(&edges[index].1);
         let mut pages: Vec<PageNo> = edges.iter().map(|(page, _)| *page).collect();
         let mut first = inner.start.0;

@@ -48,10 +48,15 @@ pub fn pieces(offset: u64, len: usize, page_len: u32) -> impl Iterator<Item = Pi
     })
 }
 
-/// The pages that a byte range touches.
+/// The pages that a byte range touches: none if it is empty, wherever it lies.
 pub fn outer_pages(range: &Range<u64>, page_len: u32) -> Range<PageNo> {
     let page_len = u64::from(page_len);
-    PageNo(range.start / page_len)..PageNo(range.end.div_ceil(page_len))
+    let first = range.start / page_len;
+    let end = match range.is_empty() {
+        true => first,
+        false => range.end.div_ceil(page_len),
+    };
+    PageNo(first)..PageNo(end)
 }
 
 /// The pages that a byte range covers in full; empty if there are none.

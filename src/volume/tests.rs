@@ -37,6 +37,14 @@ fn inner_pages_are_covered_and_outer_pages_touched() {
 }
 
 #[test]
+fn an_empty_range_touches_no_page_wherever_it_lies() {
+    for at in [0, 1, 4095, 4096, 5000, u64::MAX] {
+        assert!(outer_pages(&(at..at), 4096).is_empty(), "at {at}");
+        assert!(inner_pages(&(at..at), 4096).is_empty(), "at {at}");
+    }
+}
+
+#[test]
 fn extents_merge_equal_neighbours_and_leave_no_gap() {
     let zero = |epoch| Entry::Zero {
         key_epoch: KeyEpoch(epoch),

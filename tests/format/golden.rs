@@ -1,16 +1,19 @@
 //! A store of format version 0 as some earlier program wrote it, kept in `tests/golden/v0`.
 //!
 //! It was made by [`make`]: a volume, a snapshot of it, a clone under another KMS key, changes on
-//! both sides, a checkpoint, changes after it, and no close.
+//! both sides, a checkpoint, changes after it, and no close. `tests/golden/read.py` is a second
+//! reader, written from the documents of the formats.
 
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom};
 use offshoot::io::{Access, Disk};
 use offshoot::{Clock, ExtentKind, FileKms, Machine, Options, Random, Store};
+use sha2::{Digest, Sha256};
 
 use crate::{is_update, project};
 
@@ -149,6 +152,110 @@ fn copy_files(from: &Path, to: &Path) -> u64 {
         }
     }
     len
+}
+
+/// A line for each volume and snapshot, as the second reader prints it.
+fn contents(store: &Store) -> String {
+    let mut heads = Vec::new();
+    for info in store.volumes() {
+        let volume = store.volume(&info.name).expect("a volume");
+        let mut bytes = vec![0; info.len as usize];
+        volume.read_exact_at(&mut bytes, 0).expect("its bytes");
+        heads.push(("volume", info.name, bytes));
+    }
+    for info in store.snapshots() {
+        let snapshot = store.snapshot(&info.name).expect("a snapshot");
+        let mut bytes = vec![0; info.len as usize];
+        snapshot.read_exact_at(&mut bytes, 0).expect("its bytes");
+        heads.push(("snapshot", info.name, bytes));
+    }
+    let line = |(kind, name, bytes): &(&str, String, Vec<u8>)| {
+        format!("{kind} {name} {} {}\n", bytes.len(), sha256(bytes))
+    };
+    heads.iter().map(line).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the second reader prints; `None` without Python.
+fn second_reader(folder: &Path) -> Option<String> {
+    let mut python = Command::new("python3");
+    let run = python
+        .arg("-B")
+        .arg(project("tests/golden/read.py"))
+        .arg(folder)
+        .output();
+    let Ok(output) = run else {
+        println!("skipped: there is no python3 to run tests/golden/read.py");
+        return None;
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "read.py failed: {errors}");
+    Some(String::from_utf8(output.stdout).expect("text"))
+}
+
+#[test]
+fn a_reader_written_from_the_documents_reads_the_same() {
+    let Some(read) = second_reader(&project(FOLDER)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    copy_files(&project(FOLDER), folder.path());
+    let kms = FileKms::open(&folder.path().join("kms")).expect("the KMS opens");
+    let options = Options::new().read_only(true);
+    let store = options
+        .open(folder.path().join("store"), kms)
+        .expect("the store opens");
+    assert_eq!(read, contents(&store));
+}
+
+/// High trees, pages of several slots, keys several branches up, a log over many segments.
+#[test]
+fn a_reader_written_from_the_documents_reads_a_branched_store() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let kms = FileKms::create(&folder.path().join("kms"), "local").expect("a KMS");
+    kms.create_key(Some("alias/offshoot-store")).expect("a key");
+    let key = kms.create_key(Some("alias/default")).expect("a key").id;
+    let options = Options::new().segment_len(1 << 20).page_len(8192).fanout(3);
+    let store = options
+        .create(folder.path().join("store"), kms)
+        .expect("a store");
+    let mut head = store
+        .create_volume("v0", 64 * 8192, &key)
+        .expect("a volume");
+    for round in 1..6u64 {
+        for number in [5, 40] {
+            let text = format!("round {round}, page {number}");
+            head.write_all_at(text.as_bytes(), (number + 2 * round) * 8192 + 77)
+                .expect("a write");
+        }
+        head.discard(round * 8192..(round + 3) * 8192)
+            .expect("a discard");
+        let older = head.clone();
+        head = head
+            .create_clone(&format!("v{round}"), &key)
+            .expect("a clone");
+        older.write_zeroes(0..4 * 8192).expect("zeroes");
+        head.write_zeroes((60 - 9 * round) * 8192..(66 - 9 * round) * 8192)
+            .expect("zeroes");
+        if round == 3 {
+            store.checkpoint().expect("a checkpoint");
+            older.delete().expect("a delete");
+        }
+    }
+    store.flush().expect("a flush");
+    if let Some(read) = second_reader(folder.path()) {
+        assert_eq!(read, contents(&store));
+        assert_eq!(read.lines().count(), 5);
+    }
+    let all = contents(&store);
+    store.close().expect("a clean close");
+    if let Some(read) = second_reader(folder.path()) {
+        assert_eq!(read, all);
+    }
 }
 
 #[test]

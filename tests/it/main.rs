@@ -1,3 +1,10 @@
 //! Tests of the library through its public interface, one module a subject.
 
+mod branches;
+mod fixture;
+mod keys;
+mod kill;
+mod model;
+mod sparse;
+mod threads;
 mod volumes;

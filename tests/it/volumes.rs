@@ -1,50 +1,6 @@
-use offshoot::{ExtentKind, FileKms, KeyId, Options, Store};
-use tempfile::TempDir;
+use offshoot::{ExtentKind, Options, Volume};
 
-const PAGE: u64 = 4096;
-
-struct Fixture {
-    dir: TempDir,
-    kms: FileKms,
-    key: KeyId,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let kms = FileKms::create(&dir.path().join("kms"), "local").unwrap();
-        kms.create_key(Some("alias/offshoot-store")).unwrap();
-        let key = kms.create_key(Some("alias/default")).unwrap().id;
-        Self { dir, kms, key }
-    }
-
-    fn options() -> Options {
-        Options::new().segment_len(1 << 20)
-    }
-
-    fn create(&self) -> Store {
-        Self::options()
-            .create(self.dir.path().join("store"), self.kms.clone())
-            .unwrap()
-    }
-
-    fn open(&self) -> Store {
-        Self::options()
-            .open(self.dir.path().join("store"), self.kms.clone())
-            .unwrap()
-    }
-}
-
-fn page(byte: u8) -> Vec<u8> {
-    vec![byte; PAGE as usize]
-}
-
-fn read(volume: &offshoot::Volume, page: u64) -> u8 {
-    let mut bytes = vec![0xEE; PAGE as usize];
-    volume.read_exact_at(&mut bytes, page * PAGE).unwrap();
-    assert!(bytes.iter().all(|byte| *byte == bytes[0]));
-    bytes[0]
-}
+use crate::fixture::{Fixture, PAGE, Sim, page, page_bytes};
 
 #[test]
 fn four_pages_are_shared_until_either_side_writes() {
@@ -58,7 +14,7 @@ fn four_pages_are_shared_until_either_side_writes() {
     let b = a.create_clone("b", &fixture.key).unwrap();
     a.write_all_at(&page(0x1A), 0).unwrap();
     b.write_all_at(&page(0x4B), 3 * PAGE).unwrap();
-    let pages = |volume: &offshoot::Volume| (0..4).map(|n| read(volume, n)).collect::<Vec<_>>();
+    let pages = |volume: &Volume| page_bytes(volume, 4);
     assert_eq!(pages(&a), [0x1A, 2, 3, 4]);
     assert_eq!(pages(&b), [1, 2, 3, 0x4B]);
     drop((a, b));
@@ -130,4 +86,45 @@ fn any_offset_and_length_can_be_written() {
         .map(|e| e.unwrap())
         .collect();
     assert!(extents.iter().any(|extent| extent.kind == ExtentKind::Zero));
+}
+
+#[test]
+fn an_empty_range_is_nothing_wherever_it_lies() {
+    let sim = Sim::new(1);
+    let store = sim.create();
+    let volume = store.create_volume("v", 2 * PAGE, &sim.key).unwrap();
+    volume.write_all_at(&page(7), 0).unwrap();
+    let log = sim.watch();
+    for at in [0, 1, PAGE - 1, PAGE, PAGE + 5, 2 * PAGE] {
+        volume.read_exact_at(&mut [], at).unwrap();
+        volume.write_all_at(&[], at).unwrap();
+        volume.write_zeroes(at..at).unwrap();
+        volume.discard(at..at).unwrap();
+        assert_eq!(volume.extents(at..at).unwrap().count(), 0);
+    }
+    assert_eq!(log.take().len(), 0, "nothing was appended");
+    assert_eq!(page_bytes(&volume, 2), [7, 0]);
+}
+
+#[test]
+fn both_edges_of_a_discard_fit_where_a_batch_holds_one_page() {
+    let options = Options::new()
+        .page_len(65536)
+        .segment_len(19 * PAGE)
+        .workers(0);
+    let sim = Sim::with(1, options);
+    let store = sim.create();
+    assert_eq!(store.info().unwrap().atomic_write_len, 65536);
+    let volume = store.create_volume("v", 4 << 16, &sim.key).unwrap();
+    for round in 0..2 {
+        volume.write_all_at(&vec![9; 4 << 16], 0).unwrap();
+        match round {
+            0 => volume.discard(5..(4 << 16) - 5).unwrap(),
+            _ => volume.write_zeroes(5..(4 << 16) - 5).unwrap(),
+        }
+        let mut bytes = vec![1; 4 << 16];
+        volume.read_exact_at(&mut bytes, 0).unwrap();
+        let nines = [0..5, (4 << 16) - 5..4 << 16];
+        assert!((0..4 << 16).all(|at| (bytes[at] == 9) == nines.iter().any(|r| r.contains(&at))));
+    }
 }

@@ -1,6 +1,7 @@
 //! The commands, a file for each: parse, call the library, print.
 
 mod clone;
+mod demo;
 mod export;
 mod fsck;
 mod import;
@@ -20,6 +21,7 @@ use crate::exit::Result;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Demo(demo::Args),
     /// Make a store, or see what it is
     #[command(subcommand)]
     Store(store::Command),
@@ -50,6 +52,7 @@ pub enum Command {
 pub fn run(cli: Cli) -> Result<u8> {
     let context = Context::new(&cli.global)?;
     match cli.command {
+        Command::Demo(args) => demo::run(&context, &args)?,
         Command::Store(command) => store::run(&context, command)?,
         Command::Volume(command) => volume::run(&context, command)?,
         Command::Clone(command) => clone::run(&context, command)?,

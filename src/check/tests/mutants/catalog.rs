@@ -173,8 +173,8 @@ fn segments_and_salts_are_recorded_as_they_are() {
         })
     };
     expect_only("OF-0202", tables(|t| t.push(segment(9, 24))));
-    expect_only("OF-0207", tables(|t| t[0] = segment(1, 23)));
-    expect("OF-0207", tables(|t| t.push(segment(0, 24))));
+    expect_only("OF-0206", tables(|t| t[0] = segment(1, 23)));
+    expect("OF-0206", tables(|t| t.push(segment(0, 24))));
     let salt = |segment: u32, first_slot| {
         Record::Salt(SaltRecord {
             segment: SegmentId(segment),

@@ -188,10 +188,10 @@ fn deltas_say_what_was_there() {
 }
 
 #[test]
-fn the_segment_of_a_batch_is_recorded() {
-    expect("OF-0206", batch(12, |records| drop(records.remove(0))));
+fn the_log_knows_its_segments() {
+    expect_clean(batch(12, |records| drop(records.remove(0))));
     expect(
-        "OF-0207",
+        "OF-0206",
         batch(12, |records| {
             if let Record::Segment(segment) = &mut records[0] {
                 segment.slot_count = 7;

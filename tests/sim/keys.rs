@@ -1,0 +1,227 @@
+//! The rules of keys and nonces, each a test of the name that the design gives it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use offshoot::format::record::{Record, Records};
+use offshoot::io::Access;
+use offshoot::io::Disk;
+use offshoot::io::sim::{Crash, SimMachine};
+use offshoot::{FileKms, KeyEpoch, Machine, Random};
+
+use crate::log::write;
+use crate::model::{Action, Kind, Model};
+use crate::nonces::{Nonces, batches};
+use crate::ops::starts;
+use crate::rig::{Dice, Host, Watch, clock, options};
+
+/// A machine with copies of all files of another, as `cp` makes them.
+fn copy(machine: &SimMachine) -> SimMachine {
+    let to = SimMachine::new();
+    for directory in ["store", "kms"] {
+        let (from, to) = (machine.dir(directory), to.dir(directory));
+        for name in from.list().unwrap() {
+            let file = from.open(&name, Access::Read).unwrap();
+            let mut bytes = vec![0; file.len().unwrap() as usize];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            let copy = to.create(&name, bytes.len() as u64).unwrap();
+            copy.write_all_at(&bytes, 0).unwrap();
+            copy.sync().unwrap();
+        }
+        to.sync_names().unwrap();
+    }
+    to
+}
+
+#[test]
+fn nonces_never_repeat() {
+    let nonces = Arc::new(Nonces::default());
+    let mut seed = 0;
+    // Opens, writes the same pages as everybody else, and ends without a close.
+    let mut go_on = |machine: &SimMachine, number: u32| {
+        seed += 1;
+        let watch = Watch::on(machine, Default::default(), &nonces);
+        let process = Host::new(machine, seed).open().unwrap();
+        for page in [1, 2, 1, 5] {
+            process
+                .act(&write(page, 2, number * 10 + page as u32))
+                .unwrap();
+        }
+        process.store.flush().unwrap();
+        let clone = (Kind::Volume, format!("c{number}"));
+        let from = (Kind::Volume, "v0".to_owned());
+        process
+            .act(&Action::Branch {
+                from,
+                to: clone,
+                other_key: false,
+            })
+            .unwrap();
+        process.act(&write(1, 1, number * 10 + 9)).unwrap();
+        watch.check().unwrap();
+    };
+    for start in starts() {
+        let backup = copy(&start.machine);
+        let mut machine = start.machine.kill();
+        for round in 0..6 {
+            go_on(&machine, 100 + round);
+            // A crash that keeps nothing, everything, or a part.
+            let crash = match round % 3 {
+                0 => Crash::NONE_KEPT,
+                1 => Crash::ALL_KEPT,
+                _ => machine.sampled_crash(u64::from(round)),
+            };
+            let lost = machine.power_loss(&crash);
+            // The copied directory and the original both go on.
+            go_on(&copy(&lost), 200 + round);
+            go_on(&lost.kill(), 300 + round);
+            machine = lost;
+        }
+        // The backup, restored twice.
+        go_on(&copy(&backup), 400);
+        go_on(&backup, 400);
+    }
+    assert!(nonces.count() > 200, "{}", nonces.count());
+}
+
+/// Randomness that does something right before it is used for nonces: between the moment when a
+/// call has looked at the state of the store and the moment when it gets its place in the log.
+struct Trap {
+    dice: Arc<Dice>,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl fmt::Debug for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trap")
+    }
+}
+
+impl Random for Trap {
+    fn fill(&self, buf: &mut [u8]) {
+        if buf.len() == 8 {
+            let then = self.then.lock().unwrap().take();
+            if let Some(then) = then {
+                then();
+            }
+        }
+        self.dice.fill(buf);
+    }
+}
+
+/// The key epochs that pages were sealed under, and the open ones of `v0`, in the write order.
+fn epochs(machine: &SimMachine) -> (Vec<KeyEpoch>, Vec<KeyEpoch>) {
+    let (mut pages, mut open) = (Vec::new(), Vec::new());
+    let mut all = batches(machine);
+    all.sort_by_key(|batch| batch.header.seq);
+    for record in all.iter().flat_map(|batch| Records::new(&batch.records)) {
+        match record.unwrap() {
+            Record::Pages { deltas, .. } => {
+                pages.extend(deltas.iter().map(|delta| delta.entry.key_epoch));
+            }
+            Record::Head(head) if head.name == "v0" => open.push(head.key_epoch),
+            _ => {}
+        }
+    }
+    (pages, open)
+}
+
+#[test]
+fn sequence_before_sealing() {
+    let start = &starts()[0];
+    let machine = start.machine.kill();
+    let nonces = Arc::new(Nonces::default());
+    let watch = Watch::on(&machine, start.acknowledged.clone(), &nonces);
+    let trap = Arc::new(Trap {
+        dice: Dice::new(5),
+        then: Mutex::default(),
+    });
+    let kms = FileKms::open_on(Arc::new(machine.dir("kms")), clock(), trap.dice.clone()).unwrap();
+    let key = kms.key("alias/default").unwrap().id;
+    let disk = Arc::new(machine.dir("store"));
+    let host = Machine {
+        disk,
+        clock: clock(),
+        random: trap.clone(),
+    };
+    let store = options().open_on(host, Arc::new(kms)).unwrap();
+    let volume = store.volume("v0").unwrap();
+    let mut model = start.model.clone();
+    for (number, changed) in [(1u32, true), (2, true), (3, false), (4, true)] {
+        if changed {
+            // The open epoch has pages, so a branch must split it.
+            volume
+                .write_all_at(&crate::model::bytes_of(number, 8), 3 * 4096)
+                .unwrap();
+            model = model.after(&write(3, 1, number));
+        }
+        let clone = (Kind::Volume, format!("c{number}"));
+        let from = (Kind::Volume, "v0".to_owned());
+        let (source, name) = (volume.clone(), clone.1.clone());
+        *trap.then.lock().unwrap() = Some(Box::new(move || {
+            source.create_clone(&name, &key).unwrap();
+        }));
+        volume
+            .write_all_at(&crate::model::bytes_of(number + 50, 16), 4096)
+            .unwrap();
+        assert!(
+            trap.then.lock().unwrap().is_none(),
+            "the clone came between"
+        );
+        model = model.after(&Action::Branch {
+            from,
+            to: clone,
+            other_key: false,
+        });
+        model = model.after(&write(1, 2, number + 50));
+        assert_eq!(Model::read(&store).unwrap(), model);
+        let (pages, open) = epochs(&machine);
+        assert_eq!(
+            pages.last(),
+            open.last(),
+            "sealed under the epoch open after the branch"
+        );
+        if changed {
+            assert_ne!(
+                open[open.len() - 1],
+                open[open.len() - 2],
+                "the branch split the epoch"
+            );
+        }
+    }
+    watch.check().unwrap();
+    // A call that fails leaves no gap.
+    machine.set_free_len(0);
+    let mut refused = 0;
+    for number in 60..70 {
+        match volume.write_all_at(&crate::model::bytes_of(number, 40), 4096) {
+            Ok(()) => model = model.after(&write(1, 5, number)),
+            Err(error) => {
+                assert!(
+                    matches!(error, offshoot::Error::NoSpace { .. }),
+                    "{error:?}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
+    machine.set_free_len(1 << 30);
+    volume
+        .write_all_at(&crate::model::bytes_of(70, 8), 0)
+        .unwrap();
+    model = model.after(&write(0, 1, 70));
+    store.flush().unwrap();
+    drop((volume, store));
+    let mut numbers: Vec<_> = batches(&machine)
+        .iter()
+        .map(|batch| batch.header.seq.0)
+        .collect();
+    numbers.sort_unstable();
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "{numbers:?}"
+    );
+    let dark = machine.power_loss(&Crash::NONE_KEPT);
+    assert_eq!(Host::new(&dark, 6).open().unwrap().read().unwrap(), model);
+}

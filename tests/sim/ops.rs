@@ -1,0 +1,201 @@
+//! The nine operations, all sequences of them, and the two stores they start from.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use offshoot::io::sim::SimMachine;
+
+use crate::model::{Action, Kind, Model, PAGE_SECTORS, PAGES};
+use crate::nonces::{Slot, batches, last_batch, slots_of};
+use crate::rig::{Host, SEGMENT_SLOTS};
+
+/// An operation; what it works on depends on where in a sequence it stands and on what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Write,
+    WriteTwo,
+    Flush,
+    Discard,
+    Snapshot,
+    Clone,
+    Delete,
+    Checkpoint,
+    Reopen,
+}
+
+/// All of them.
+pub const OPS: [Op; 9] = [
+    Op::Write,
+    Op::WriteTwo,
+    Op::Flush,
+    Op::Discard,
+    Op::Snapshot,
+    Op::Clone,
+    Op::Delete,
+    Op::Checkpoint,
+    Op::Reopen,
+];
+
+/// The sequences of three operations. With their prefixes they are all 819 of one to three.
+pub fn sequences() -> Vec<[Op; 3]> {
+    let pairs = OPS.into_iter().flat_map(|a| OPS.map(|b| [a, b]));
+    pairs.flat_map(|[a, b]| OPS.map(|c| [a, b, c])).collect()
+}
+
+impl Op {
+    /// The call that it is as the `step`-th operation on a store that holds this.
+    ///
+    /// Writes go to the oldest and the newest volume in turn, so both sides of a clone are
+    /// written. A source is deleted before its clones. Where no volume is left, one is made.
+    pub fn action(self, step: u32, model: &Model) -> Action {
+        let volumes = model.names(Kind::Volume);
+        let snapshots = model.names(Kind::Snapshot);
+        let target = match step % 2 {
+            0 => volumes.last(),
+            _ => volumes.first(),
+        };
+        let Some(target) = target.map(|name| (*name).to_owned()) else {
+            return match self {
+                Self::Flush => Action::Flush,
+                Self::Checkpoint => Action::Checkpoint,
+                Self::Reopen => Action::Reopen,
+                Self::Delete if !snapshots.is_empty() => Action::Delete {
+                    kind: Kind::Snapshot,
+                    name: snapshots[0].to_owned(),
+                },
+                _ => Action::Create {
+                    name: format!("w{step}"),
+                },
+            };
+        };
+        let step_at = u64::from(step);
+        let pages = |first: u64, count: u64| first * PAGE_SECTORS..(first + count) * PAGE_SECTORS;
+        let branch = |from, to, other_key| Action::Branch {
+            from,
+            to,
+            other_key,
+        };
+        match self {
+            Self::Write => {
+                let sectors = pages((step_at * 5 + 1) % PAGES, 1);
+                Action::Write {
+                    name: target,
+                    sectors,
+                    number: 1000 + step,
+                }
+            }
+            Self::WriteTwo => {
+                let sectors = pages((step_at * 4 + 2) % (PAGES - 1), 2);
+                Action::Write {
+                    name: target,
+                    sectors,
+                    number: 2000 + step,
+                }
+            }
+            Self::Flush => Action::Flush,
+            Self::Discard => {
+                let whole = pages(step_at * 2 % (PAGES - 4), 4);
+                Action::Discard {
+                    name: target,
+                    sectors: whole.start + 3..whole.end - 2,
+                }
+            }
+            Self::Snapshot => {
+                let to = (Kind::Snapshot, format!("s{step}"));
+                branch((Kind::Volume, target), to, false)
+            }
+            Self::Clone => {
+                let from = match snapshots.last() {
+                    Some(snapshot) if step % 2 == 1 => (Kind::Snapshot, (*snapshot).to_owned()),
+                    _ => (Kind::Volume, target),
+                };
+                branch(from, (Kind::Volume, format!("c{step}")), step % 2 == 1)
+            }
+            Self::Delete => match (volumes.as_slice(), snapshots.as_slice()) {
+                ([oldest, _, ..], _) => Action::Delete {
+                    kind: Kind::Volume,
+                    name: (*oldest).to_owned(),
+                },
+                (_, [oldest, ..]) if step.is_multiple_of(2) => Action::Delete {
+                    kind: Kind::Snapshot,
+                    name: (*oldest).to_owned(),
+                },
+                _ => Action::Delete {
+                    kind: Kind::Volume,
+                    name: target,
+                },
+            },
+            Self::Checkpoint => Action::Checkpoint,
+            Self::Reopen => Action::Reopen,
+        }
+    }
+}
+
+/// A machine with a store that was closed cleanly, and what it holds.
+#[derive(Debug)]
+pub struct Start {
+    pub name: &'static str,
+    /// Never changed: runs begin on a fork.
+    pub machine: SimMachine,
+    pub model: Model,
+    pub acknowledged: BTreeSet<Slot>,
+}
+
+/// A fresh small store with one volume, and one where the log is a slot before its segment's end.
+pub fn starts() -> &'static [Start; 2] {
+    static STARTS: OnceLock<[Start; 2]> = OnceLock::new();
+    STARTS.get_or_init(|| {
+        let fresh = make("fresh", 1, 0);
+        let full = (1..30).map(|more| make("full", 2, more));
+        let mut full = full.filter(|start| end_slot(start) == SEGMENT_SLOTS - 1);
+        [
+            fresh,
+            full.next()
+                .expect("some number of batches ends a slot before the end"),
+        ]
+    })
+}
+
+fn end_slot(start: &Start) -> u32 {
+    last_batch(&start.machine).map_or(0, |batch| batch.end().slot)
+}
+
+/// A store of one volume with some pages, one of them written again and again.
+fn make(name: &'static str, seed: u64, more: u32) -> Start {
+    let machine = SimMachine::new();
+    let process = Host::new(&machine, seed).create().unwrap();
+    let mut model = Model::default();
+    let write = |first: u64, count: u64, number: u32| Action::Write {
+        name: "v0".to_owned(),
+        sectors: first * PAGE_SECTORS..(first + count) * PAGE_SECTORS,
+        number,
+    };
+    let mut actions = vec![
+        Action::Create {
+            name: "v0".to_owned(),
+        },
+        write(0, 4, 1),
+        write(6, 2, 2),
+    ];
+    for number in 0..more {
+        actions.push(Action::Zero {
+            name: "v0".to_owned(),
+            sectors: 48..56,
+        });
+        if number % 3 == 0 {
+            actions.push(write(6, 1, 10 + number));
+        }
+    }
+    for action in &actions {
+        process.act(action).unwrap();
+        model = model.after(action);
+    }
+    process.store.close().unwrap();
+    let acknowledged = slots_of(&batches(&machine)).collect();
+    Start {
+        name,
+        machine: machine.kill(),
+        model,
+        acknowledged,
+    }
+}
