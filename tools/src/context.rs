@@ -1,5 +1,6 @@
 //! What every command gets: the places, the output, and the store opened and closed around it.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 
 use offshoot::{Error, FileKms, Kind, Location, Options};
@@ -26,6 +27,8 @@ pub struct Context {
 pub enum Access {
     /// The store is locked exclusively; recovery may write.
     Own,
+    /// The same, and `Look` where nothing can be written: a full or read-only disk.
+    Read,
     /// The store is locked shared, and nothing is written to it.
     Look,
 }
@@ -76,7 +79,11 @@ impl Context {
         let outcome = work(&session);
         let closed = session.store.close();
         let value = outcome?;
-        closed?;
+        match closed {
+            // Nothing was changed that could be lost: the next open recovers the same state.
+            Err(error) if access == Access::Read && forbids_writes(&error) => {}
+            closed => closed?,
+        }
         Ok(value)
     }
 
@@ -99,11 +106,27 @@ impl Context {
             }
             kms => kms?,
         };
-        let options = Options::new().read_only(access == Access::Look);
-        Ok(Session {
-            store: options.open(directory, kms.clone())?,
-            kms,
-        })
+        let open = |read_only| {
+            let options = Options::new().read_only(read_only);
+            options.open(directory, kms.clone())
+        };
+        let store = match open(access == Access::Look) {
+            Err(error) if access == Access::Read && forbids_writes(&error) => open(true)?,
+            store => store?,
+        };
+        Ok(Session { store, kms })
+    }
+}
+
+/// Whether nothing can be written there, but perhaps read.
+fn forbids_writes(error: &Error) -> bool {
+    match error {
+        Error::NoSpace { .. } => true,
+        Error::Io { source, .. } => matches!(
+            source.kind(),
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied | ErrorKind::StorageFull
+        ),
+        _ => false,
     }
 }
 

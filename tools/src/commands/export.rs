@@ -68,7 +68,7 @@ pub fn run(context: &Context, command: Command) -> Result {
             .output
             .refuse_json("export image to standard output")?;
     }
-    let exported = context.with_store(Access::Own, |session| {
+    let exported = context.with_store(Access::Read, |session| {
         let head = session.head(&args.head)?;
         let size_bytes = head.len()?;
         let progress = context.progress("export image", Some(size_bytes));

@@ -51,7 +51,7 @@ pub fn run(context: &Context, command: Command) -> Result {
 
 fn list(context: &Context, args: &List) -> Result {
     let printer = context.output.of::<VolumeView>()?;
-    let (views, complete) = context.with_store(Access::Own, |session| {
+    let (views, complete) = context.with_store(Access::Read, |session| {
         let source = args.source.as_deref().map(|source| session.head(source));
         let source = source.transpose()?.map(|source| source.id()).transpose()?;
         let heads = Heads::new(session)?;

@@ -41,7 +41,7 @@ struct Row<'a> {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Tree) -> Result {
-    let ((nodes, problem), root) = context.with_store(Access::Own, |session| {
+    let ((nodes, problem), root) = context.with_store(Access::Read, |session| {
         let root = args.root.as_deref().map(|root| session.head(root));
         let root = root.transpose()?.map(|root| root.id()).transpose()?;
         Ok((nodes(session), root))

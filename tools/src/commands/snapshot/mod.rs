@@ -65,7 +65,7 @@ pub fn run(context: &Context, command: Command) -> Result {
 
 fn list(context: &Context, args: &List) -> Result {
     let printer = context.output.of::<SnapshotView>()?;
-    let (views, complete) = context.with_store(Access::Own, |session| {
+    let (views, complete) = context.with_store(Access::Read, |session| {
         let volume = args.volume.as_deref().map(|volume| session.volume(volume));
         let volume = volume
             .transpose()?
@@ -88,7 +88,7 @@ fn list(context: &Context, args: &List) -> Result {
 
 fn show(context: &Context, args: &Show) -> Result {
     let printer = context.output.of::<SnapshotView>()?;
-    let view = context.with_store(Access::Own, |session| {
+    let view = context.with_store(Access::Read, |session| {
         view(session, &session.snapshot(&args.snapshot)?)
     })?;
     printer.show(&view)

@@ -27,7 +27,7 @@ pub struct Show {
 /// Lists the volumes that are wanted.
 pub fn list(context: &Context, wanted: impl Fn(&VolumeInfo) -> bool) -> Result {
     let printer = context.output.of::<VolumeView>()?;
-    let (views, complete) = context.with_store(Access::Own, |session| {
+    let (views, complete) = context.with_store(Access::Read, |session| {
         let heads = Heads::new(session)?;
         let volumes = session.store.volumes().into_iter();
         let wanted = volumes.filter(|volume| wanted(volume));
@@ -41,7 +41,7 @@ pub fn list(context: &Context, wanted: impl Fn(&VolumeInfo) -> bool) -> Result {
 /// Shows one volume.
 pub fn show(context: &Context, args: &Show) -> Result {
     let printer = context.output.of::<VolumeView>()?;
-    let view = context.with_store(Access::Own, |session| {
+    let view = context.with_store(Access::Read, |session| {
         view(session, &session.volume(&args.name)?)
     })?;
     printer.show(&view)

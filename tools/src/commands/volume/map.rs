@@ -28,7 +28,7 @@ pub struct Map {
 /// Runs the command. Extents are printed as they are found: there may be millions.
 pub fn run(context: &Context, args: &Map) -> Result {
     let printer = context.output.of::<ExtentView>()?;
-    context.with_store(Access::Own, |session| {
+    context.with_store(Access::Read, |session| {
         let head = session.head(&args.head)?;
         let range = context::range(args.offset, args.length, head.len()?)?;
         let extents = head.extents(range)?;

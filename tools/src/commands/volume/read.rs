@@ -25,7 +25,7 @@ pub struct Read {
 /// Runs the command.
 pub fn run(context: &Context, args: &Read) -> Result {
     context.output.refuse_json("volume read")?;
-    context.with_store(Access::Own, |session| {
+    context.with_store(Access::Read, |session| {
         let head = session.head(&args.head)?;
         let range = context::range(args.offset, args.length, head.len()?)?;
         let progress = context.progress("volume read", Some(range.end - range.start));
