@@ -103,6 +103,14 @@ impl Superblocks {
                     Ok(superblock) if superblock.generation % 2 == index => {
                         found.push(Candidate { superblock, slot });
                     }
+                    // Whoever wrote it knew more than all older ones say, so they do not count.
+                    Err(Damage::BadVersion(found)) => {
+                        return Err(Error::UnsupportedVersion {
+                            location: Location::File(name.to_owned()),
+                            found,
+                            known: FORMAT_VERSION,
+                        });
+                    }
                     Ok(_) => worst = worst.or(Some(Damage::WrongIdentity)),
                     // An unused slot is not what is wrong with the file.
                     Err(Damage::BadMagic) if slot.iter().all(|&byte| byte == 0) => {}
@@ -118,11 +126,6 @@ impl Superblocks {
                 _ if files.iter().all(Option::is_none) => Error::NotAStore {
                     kind: Kind::Store,
                     location: Location::Directory(disk.describe()),
-                },
-                Some(Damage::BadVersion(found)) => Error::UnsupportedVersion {
-                    location: location(),
-                    found,
-                    known: FORMAT_VERSION,
                 },
                 damage => Error::Corrupt {
                     location: location(),

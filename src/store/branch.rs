@@ -238,6 +238,7 @@ impl Inner {
             HeadKind::Volume => check_volume_name(name)?,
             HeadKind::Snapshot => check_snapshot_name(name)?,
         };
+        self.open()?;
         let found = self.state.read().find(kind, &checked).cloned();
         found.ok_or_else(|| crate::store::inner::gone(kind, name))
     }

@@ -67,6 +67,7 @@ impl Store {
 
     /// What the store is made of.
     pub fn info(&self) -> Result<StoreInfo> {
+        self.0.open()?;
         let geometry = self.0.segments.geometry();
         let segment_len = u64::from(geometry.segment_slots) * SLOT_LEN as u64;
         let segments = self.0.segments.list()?;

@@ -127,8 +127,7 @@ impl SnapshotInfo {
 impl Inner {
     /// Counts what a head maps, by walking its page table.
     pub fn usage(&self, runtime: &Runtime) -> Result<Usage> {
-        self.open()?;
-        let head = self.head(runtime.head, runtime.kind)?;
+        let head = self.head_of(runtime)?;
         let (mut referenced, mut own) = (0, 0);
         for mapped in head.tree.iter(&self.nodes, PageNo(0)..PageNo(u64::MAX)) {
             let (_, entry) = mapped?;

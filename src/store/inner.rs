@@ -166,6 +166,12 @@ impl Inner {
             .ok_or_else(|| gone(kind, &format!("number {id}")))
     }
 
+    /// The head of a handle, as it is now.
+    pub fn head_of(&self, runtime: &Runtime) -> Result<Head> {
+        self.open()?;
+        self.head(runtime.head, runtime.kind)
+    }
+
     /// What the handles of a head share.
     pub fn runtime(&self, head: &Head) -> Arc<Runtime> {
         let (id, kind) = (head.record.head, head.record.kind);

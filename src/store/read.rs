@@ -25,8 +25,7 @@ impl Inner {
     }
 
     fn try_read(&self, runtime: &Runtime, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.open()?;
-        let head = self.head(runtime.head, runtime.kind)?;
+        let head = self.head_of(runtime)?;
         check_range(offset, buf.len() as u64, head.record.len)?;
         buf.fill(0);
         let page_len = self.page_len();
@@ -91,8 +90,7 @@ impl Inner {
 
     /// The extents of a range of a head, as of now.
     pub fn extents(&self, runtime: &Runtime, range: Range<u64>) -> Result<Extents<'_>> {
-        self.open()?;
-        let head = self.head(runtime.head, runtime.kind)?;
+        let head = self.head_of(runtime)?;
         let len = range.end.saturating_sub(range.start);
         check_range(range.start, len, head.record.len)?;
         let pages = head

@@ -25,7 +25,7 @@ impl Snapshot {
 
     /// What the snapshot is; `NotFound` once it is deleted.
     pub fn info(&self) -> Result<SnapshotInfo> {
-        let head = self.store.head(self.runtime.head, HeadKind::Snapshot)?;
+        let head = self.store.head_of(&self.runtime)?;
         Ok(SnapshotInfo::of(&head))
     }
 
@@ -37,11 +37,7 @@ impl Snapshot {
     /// Its length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "no snapshot is empty")]
     pub fn len(&self) -> Result<u64> {
-        Ok(self
-            .store
-            .head(self.runtime.head, HeadKind::Snapshot)?
-            .record
-            .len)
+        Ok(self.store.head_of(&self.runtime)?.record.len)
     }
 
     /// Fills `buf` from `offset`, never in part.

@@ -31,7 +31,7 @@ impl Volume {
 
     /// What the volume is; `NotFound` once it is deleted.
     pub fn info(&self) -> Result<VolumeInfo> {
-        let head = self.store.head(self.runtime.head, HeadKind::Volume)?;
+        let head = self.store.head_of(&self.runtime)?;
         Ok(VolumeInfo::of(&head))
     }
 
@@ -43,11 +43,7 @@ impl Volume {
     /// Its length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "no volume is empty")]
     pub fn len(&self) -> Result<u64> {
-        Ok(self
-            .store
-            .head(self.runtime.head, HeadKind::Volume)?
-            .record
-            .len)
+        Ok(self.store.head_of(&self.runtime)?.record.len)
     }
 
     /// Fills `buf` from `offset`, never in part. What was never written is zeroes. Every page is

@@ -1,5 +1,6 @@
 //! Tests of the library through its public interface, one module a subject.
 
+mod bad_input;
 mod branches;
 mod fixture;
 mod keys;

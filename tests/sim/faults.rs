@@ -1,6 +1,5 @@
 //! Every call to the disk fails, one after another, once and for good.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use offshoot::Error;
@@ -17,16 +16,16 @@ const EIO: Failure = Failure::Os(5);
 
 /// Which disk the fault is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Where {
+pub enum Where {
     Store,
     Kms,
 }
 
-fn volume(name: &str) -> (Kind, String) {
+pub fn volume(name: &str) -> (Kind, String) {
     (Kind::Volume, name.to_owned())
 }
 
-fn write(name: &str, first: u64, count: u64, number: u32) -> Action {
+pub fn write(name: &str, first: u64, count: u64, number: u32) -> Action {
     let sectors = first * PAGE_SECTORS..(first + count) * PAGE_SECTORS;
     Action::Write {
         name: name.to_owned(),
@@ -36,7 +35,7 @@ fn write(name: &str, first: u64, count: u64, number: u32) -> Action {
 }
 
 /// Everything that a store does.
-fn script() -> Vec<Action> {
+pub fn script() -> Vec<Action> {
     let snapshot = (Kind::Snapshot, "s1".to_owned());
     let branch = |from: &(Kind, String), to: &(Kind, String), other_key| Action::Branch {
         from: from.clone(),
@@ -80,17 +79,17 @@ fn script() -> Vec<Action> {
 }
 
 /// A script under way on disks that may fail.
-struct Trial {
-    machine: SimMachine,
-    host: Host,
+pub struct Trial {
+    pub machine: SimMachine,
+    pub host: Host,
     faults: [Faults; 2],
-    process: Option<Process>,
-    tracker: Tracker,
-    errors: Vec<Error>,
+    pub process: Option<Process>,
+    pub tracker: Tracker,
+    pub errors: Vec<Error>,
 }
 
 impl Trial {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let machine = SimMachine::new();
         let mut host = Host::new(&machine, seed);
         let (store, kms) = (FaultDisk::new(host.store), FaultDisk::new(host.kms));
@@ -108,12 +107,12 @@ impl Trial {
         }
     }
 
-    fn faults(&self, on: Where) -> &Faults {
+    pub fn faults(&self, on: Where) -> &Faults {
         &self.faults[on as usize]
     }
 
     /// Makes the store and runs the script, on after failures as long as that is possible.
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         match self.host.create_store() {
             Ok(process) => self.process = Some(process),
             Err(error) => self.errors.push(error),
@@ -123,7 +122,7 @@ impl Trial {
         }
     }
 
-    fn act(&mut self, action: &Action) {
+    pub fn act(&mut self, action: &Action) {
         if self.process.is_none() {
             match self.host.open() {
                 Ok(process) => self.process = Some(process),
@@ -184,7 +183,7 @@ impl Trial {
         Ok(())
     }
 
-    fn check(&self, machine: &SimMachine, seed: u64) -> Result<(), String> {
+    pub fn check(&self, machine: &SimMachine, seed: u64) -> Result<(), String> {
         let case = Case {
             possible: self.tracker.possible(),
             acknowledged: &Default::default(),
@@ -265,7 +264,7 @@ fn has_store(machine: &SimMachine) -> bool {
 }
 
 /// All calls of one disk, in two threads.
-fn fail_all(on: Where, class: Option<Class>, failure: Failure, times: Times) {
+pub fn fail_all(on: Where, class: Option<Class>, failure: Failure, times: Times) {
     let count = call_count(on, class);
     let failures = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -310,102 +309,4 @@ fn any_call_to_the_key_services_disk_may_fail_once() {
 #[test]
 fn any_call_to_the_key_services_disk_may_fail_for_good() {
     fail_all(Where::Kms, None, EIO, Times::ForGood);
-}
-
-#[test]
-fn any_file_may_find_the_disk_full() {
-    let full = Failure::Kind(ErrorKind::StorageFull);
-    for times in [Times::Once, Times::ForGood] {
-        fail_all(Where::Store, Some(Class::Create), full, times);
-        fail_all(Where::Kms, Some(Class::Create), full, times);
-    }
-}
-
-/// Where writing in place can need space, too. What says that nothing was changed must mean it.
-#[test]
-fn any_write_or_sync_may_find_the_disk_full() {
-    let full = Failure::Kind(ErrorKind::StorageFull);
-    for class in [Class::Write, Class::Sync] {
-        for times in [Times::Once, Times::ForGood] {
-            fail_all(Where::Store, Some(class), full, times);
-            fail_all(Where::Kms, Some(class), full, times);
-        }
-    }
-}
-
-#[test]
-fn a_sync_that_finds_the_disk_full_poisons_the_store() {
-    for failure in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
-        let mut trial = Trial::new(1);
-        trial.process = Some(trial.host.create_store().unwrap());
-        for action in &script()[..2] {
-            trial.act(action);
-        }
-        trial.faults(Where::Store).count_only(Class::Sync);
-        trial.faults(Where::Store).fail_nth(1, failure, Times::Once);
-        trial.act(&Action::Flush);
-        let found = trial.errors.last();
-        assert!(
-            matches!(found, Some(Error::Io { op: "sync", .. })),
-            "{found:?}"
-        );
-        for action in [write("v0", 1, 1, 9), Action::Flush, Action::Checkpoint] {
-            trial.act(&action);
-            assert!(
-                matches!(trial.errors.last(), Some(Error::Poisoned)),
-                "{:?}",
-                trial.errors
-            );
-        }
-        assert_eq!(trial.errors.len(), 4);
-        let process = trial.process.take().unwrap();
-        assert_eq!(
-            &process.read().unwrap(),
-            trial.tracker.newest(),
-            "reads go on"
-        );
-        drop(process);
-        trial.check(&trial.machine, 1 << 20).unwrap();
-    }
-}
-
-#[test]
-fn a_full_disk_poisons_nothing_and_a_delete_still_fits() {
-    let start = &crate::ops::starts()[1];
-    let machine = start.machine.kill();
-    let process = Host::new(&machine, 1).open().unwrap();
-    // The key service notes on its disk who unlocks what, so keys are unlocked before.
-    assert_eq!(process.read().unwrap(), start.model);
-    machine.set_free_len(0);
-    // A slot is left in the segment: a page with its header needs two.
-    let refused = process.act(&write("v0", 0, 1, 9));
-    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
-    assert_eq!(process.read().unwrap(), start.model);
-    let delete = Action::Delete {
-        kind: Kind::Volume,
-        name: "v0".to_owned(),
-    };
-    process.act(&delete).unwrap();
-    let refused = process.act(&Action::Create {
-        name: "v1".to_owned(),
-    });
-    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
-    machine.set_free_len(1 << 20);
-    let create = Action::Create {
-        name: "v1".to_owned(),
-    };
-    process.act(&create).unwrap();
-    process.act(&write("v1", 0, 1, 9)).unwrap();
-    process.store.flush().unwrap();
-    let model = start
-        .model
-        .after(&delete)
-        .after(&create)
-        .after(&write("v1", 0, 1, 9));
-    drop(process);
-    let machine = machine.power_loss(&Crash::NONE_KEPT);
-    assert_eq!(
-        Host::new(&machine, 2).open().unwrap().read().unwrap(),
-        model
-    );
 }

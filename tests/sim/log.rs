@@ -5,8 +5,6 @@ use std::sync::Arc;
 use offshoot::format::batch::{BatchHead, BatchHeader, header_slots};
 use offshoot::format::record::{Record, Records};
 use offshoot::format::segment::{SegmentHeader, segment_file_name};
-use offshoot::format::superblock::Superblock;
-use offshoot::io::Disk;
 use offshoot::io::sim::{Crash, Lie, SimMachine, WriteChoice};
 use offshoot::{Secret, Seq, SlotAddr};
 
@@ -19,6 +17,7 @@ use crate::ops::{OPS, Op, starts};
 use crate::oracle::{case_of, check};
 use crate::rig::{Host, Process, SEGMENT_SLOTS, Watch};
 use crate::run::Planted;
+use crate::superblocks::superblocks;
 
 pub fn write(first: u64, count: u64, number: u32) -> Action {
     let sectors = first * PAGE_SECTORS..(first + count) * PAGE_SECTORS;
@@ -29,17 +28,17 @@ pub fn write(first: u64, count: u64, number: u32) -> Action {
     }
 }
 
-fn read(machine: &SimMachine, seed: u64) -> Model {
+pub fn read(machine: &SimMachine, seed: u64) -> Model {
     Host::new(machine, seed).open().unwrap().read().unwrap()
 }
 
-fn act(process: &Process, model: &mut Model, action: &Action) {
+pub fn act(process: &Process, model: &mut Model, action: &Action) {
     process.act(action).unwrap();
     *model = model.after(action);
 }
 
 /// A fork of the first start, open.
-fn opened() -> (SimMachine, Process, Model) {
+pub fn opened() -> (SimMachine, Process, Model) {
     let machine = starts()[0].machine.kill();
     let process = Host::new(&machine, 11).open().unwrap();
     (machine, process, starts()[0].model.clone())
@@ -253,83 +252,6 @@ fn segment_durable_before_named() {
         }
     }
     assert!(named > 1000, "{named}");
-}
-
-/// All superblocks that decode, of both mirrors.
-pub fn superblocks(machine: &SimMachine) -> Vec<Superblock> {
-    let files = [(0, "superblock-a"), (1, "superblock-b")];
-    let slots = files.into_iter().flat_map(|(mirror, name)| {
-        let bytes = file_bytes(machine, name);
-        let slots: Vec<_> = bytes.chunks(SLOT_LEN).map(<[u8]>::to_vec).collect();
-        slots
-            .into_iter()
-            .filter_map(move |slot| Superblock::decode(&slot, mirror).ok())
-    });
-    slots.collect()
-}
-
-#[test]
-fn flipped_superblock_loses_nothing() {
-    let (machine, process, mut model) = opened();
-    act(&process, &mut model, &write(1, 1, 41));
-    act(&process, &mut model, &Action::Checkpoint);
-    act(&process, &mut model, &write(2, 2, 42));
-    let clone = Op::Clone.action(0, &model);
-    act(&process, &mut model, &clone);
-    act(&process, &mut model, &Action::Checkpoint);
-    act(&process, &mut model, &write(3, 1, 43));
-    act(&process, &mut model, &Action::Flush);
-    drop(process);
-    let newest = superblocks(&machine)
-        .iter()
-        .map(|found| found.generation)
-        .max()
-        .unwrap();
-    let slot = newest % 2 * SLOT_LEN as u64;
-    for byte in (0..SLOT_LEN as u64).step_by(61).chain(4000..4096) {
-        let machine = machine.kill();
-        for name in ["superblock-a", "superblock-b"] {
-            let old = file_bytes(&machine, name)[(slot + byte) as usize];
-            overwrite(&machine, name, slot + byte, &[!old]);
-        }
-        assert!(
-            superblocks(&machine)
-                .iter()
-                .all(|found| found.generation < newest)
-        );
-        let files = || ["superblock-a", "superblock-b"].map(|name| file_bytes(&machine, name));
-        let evidence = files();
-        assert_eq!(read(&machine, 42), model, "byte {byte}");
-        assert_eq!(read(&machine, 43), model, "byte {byte}");
-        assert!(files() == evidence, "opening alone overwrites nothing");
-        let process = Host::new(&machine, 44).open().unwrap();
-        process.act(&write(4, 1, 44)).unwrap();
-        process.store.close().unwrap();
-        assert_eq!(
-            read(&machine, 45),
-            model.after(&write(4, 1, 44)),
-            "byte {byte}"
-        );
-    }
-}
-
-#[test]
-fn both_superblock_files_may_lose_one() {
-    let (machine, process, model) = opened();
-    process.store.close().unwrap();
-    for lost in ["superblock-a", "superblock-b"] {
-        let machine = machine.kill();
-        machine.dir("store").remove(lost).unwrap();
-        assert_eq!(read(&machine, 51), model);
-        let process = Host::new(&machine, 52).open().unwrap();
-        process.act(&write(4, 1, 53)).unwrap();
-        process.store.close().unwrap();
-        assert_eq!(read(&machine, 54), model.after(&write(4, 1, 53)));
-        assert!(
-            Host::new(&machine, 55).create_store().is_err(),
-            "it is not made over"
-        );
-    }
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! The two files of superblocks: either may be lost, and the newest of both.
+
+use offshoot::format::superblock::Superblock;
+use offshoot::io::Disk;
+use offshoot::io::sim::SimMachine;
+
+use crate::log::{act, opened, read, write};
+use crate::model::Action;
+use crate::nonces::{SLOT_LEN, file_bytes, overwrite};
+use crate::ops::Op;
+use crate::rig::Host;
+
+/// All superblocks that decode, of both mirrors.
+pub fn superblocks(machine: &SimMachine) -> Vec<Superblock> {
+    let files = [(0, "superblock-a"), (1, "superblock-b")];
+    let slots = files.into_iter().flat_map(|(mirror, name)| {
+        let bytes = file_bytes(machine, name);
+        let slots: Vec<_> = bytes.chunks(SLOT_LEN).map(<[u8]>::to_vec).collect();
+        slots
+            .into_iter()
+            .filter_map(move |slot| Superblock::decode(&slot, mirror).ok())
+    });
+    slots.collect()
+}
+
+#[test]
+fn flipped_superblock_loses_nothing() {
+    let (machine, process, mut model) = opened();
+    act(&process, &mut model, &write(1, 1, 41));
+    act(&process, &mut model, &Action::Checkpoint);
+    act(&process, &mut model, &write(2, 2, 42));
+    let clone = Op::Clone.action(0, &model);
+    act(&process, &mut model, &clone);
+    act(&process, &mut model, &Action::Checkpoint);
+    act(&process, &mut model, &write(3, 1, 43));
+    act(&process, &mut model, &Action::Flush);
+    drop(process);
+    let newest = superblocks(&machine)
+        .iter()
+        .map(|found| found.generation)
+        .max()
+        .unwrap();
+    let slot = newest % 2 * SLOT_LEN as u64;
+    for byte in (0..SLOT_LEN as u64).step_by(61).chain(4000..4096) {
+        let machine = machine.kill();
+        for name in ["superblock-a", "superblock-b"] {
+            let old = file_bytes(&machine, name)[(slot + byte) as usize];
+            overwrite(&machine, name, slot + byte, &[!old]);
+        }
+        assert!(
+            superblocks(&machine)
+                .iter()
+                .all(|found| found.generation < newest)
+        );
+        let files = || ["superblock-a", "superblock-b"].map(|name| file_bytes(&machine, name));
+        let evidence = files();
+        assert_eq!(read(&machine, 42), model, "byte {byte}");
+        assert_eq!(read(&machine, 43), model, "byte {byte}");
+        assert!(files() == evidence, "opening alone overwrites nothing");
+        let process = Host::new(&machine, 44).open().unwrap();
+        process.act(&write(4, 1, 44)).unwrap();
+        process.store.close().unwrap();
+        assert_eq!(
+            read(&machine, 45),
+            model.after(&write(4, 1, 44)),
+            "byte {byte}"
+        );
+    }
+}
+
+#[test]
+fn both_superblock_files_may_lose_one() {
+    let (machine, process, model) = opened();
+    process.store.close().unwrap();
+    for lost in ["superblock-a", "superblock-b"] {
+        let machine = machine.kill();
+        machine.dir("store").remove(lost).unwrap();
+        assert_eq!(read(&machine, 51), model);
+        let process = Host::new(&machine, 52).open().unwrap();
+        process.act(&write(4, 1, 53)).unwrap();
+        process.store.close().unwrap();
+        assert_eq!(read(&machine, 54), model.after(&write(4, 1, 53)));
+        assert!(
+            Host::new(&machine, 55).create_store().is_err(),
+            "it is not made over"
+        );
+    }
+}
