@@ -26,8 +26,8 @@ const ATOMIC_LEN_MAX: u64 = 1 << 20;
 
 /// An open store.
 ///
-/// Locks are taken in this order: page locks of a head, checkpoint, synced, commit, keys of a
-/// head, state; the others are leaves.
+/// Locks are taken in this order: page locks of a head, checkpoint, the turn to sync, commit,
+/// keys of a head, state; the others are leaves.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub disk: Arc<dyn Disk>,
