@@ -11,6 +11,9 @@ use crate::source::Random;
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::units::{KeyEpoch, ResourceId};
 
+#[cfg(test)]
+mod tests;
+
 /// What a subkey is derived from: an epoch and a salt.
 type OpenerId = (KeyEpoch, [u8; 12]);
 

@@ -7,6 +7,8 @@ mod branch;
 mod keys;
 mod names;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use branch::Plan;
 pub use branch::{HeadKey, NewHead, branch_head, create_head};

@@ -1,3 +1,6 @@
+mod records;
+mod slots;
+
 use zerocopy::IntoBytes;
 
 use crate::crypto::hash;

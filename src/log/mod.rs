@@ -9,6 +9,8 @@ mod append;
 mod scan;
 mod superblock;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use append::{LogWriter, Place};
 pub use scan::{Scan, scan};

@@ -1,0 +1,369 @@
+//! Records: each kind reads back, and what cannot be is refused whatever surrounds it.
+
+use crate::crypto::WRAPPED_LEN;
+use crate::error::Damage;
+use crate::format::catalog::{
+    HeadKind, HeadRecord, HeadState, KeyEpochRecord, KeyLink, LineageRecord, NAME_LEN_MAX,
+    RootSource, SaltRecord, SegmentRecord,
+};
+use crate::format::node::{LEVEL_MAX, NodeRef};
+use crate::format::record::{PageDelta, PageRange, Record, Records};
+use crate::format::superblock::TableRef;
+use crate::format::tests::data;
+use crate::units::{
+    HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SegmentId, SlotAddr,
+};
+
+const HEADER_LEN: usize = 8;
+
+fn head(root: RootSource, name: &str) -> HeadRecord {
+    HeadRecord {
+        head: HeadId(5),
+        kind: HeadKind::Volume,
+        state: HeadState::Available,
+        root,
+        lineage: LineageEpoch(6),
+        key_epoch: KeyEpoch(7),
+        resource_id: ResourceId([1; 16]),
+        origin_id: Some(ResourceId([2; 16])),
+        group_id: None,
+        owner: 123_456_789_012,
+        created_at_ms: u64::MAX,
+        len: 1 << 62,
+        kms_key: KeyId([3; 16]),
+        head_key: HeadKeyId([4; 16]),
+        wrapped_key: [5; WRAPPED_LEN],
+        name: name.to_owned(),
+    }
+}
+
+fn key_epoch(above: Option<u32>, far: Option<u32>) -> KeyEpochRecord {
+    let link = |to| KeyLink {
+        to: KeyEpoch(to),
+        wrapped: [to as u8; WRAPPED_LEN],
+    };
+    KeyEpochRecord {
+        key_epoch: KeyEpoch(100),
+        lineage: LineageEpoch(50),
+        depth: 9,
+        random_id: [6; 16],
+        commitment: [7; 32],
+        above: above.map(link),
+        far: far.map(link),
+    }
+}
+
+fn delta(page: u64, old_at: Option<SlotAddr>, old_key_epoch: Option<u32>) -> PageDelta {
+    let old_key_epoch = old_key_epoch.map(KeyEpoch);
+    PageDelta {
+        page: PageNo(page),
+        entry: data((page % 100) as u32),
+        old_at,
+        old_key_epoch,
+    }
+}
+
+fn lineage(lineage: u32, parent: u32, changed: bool) -> Record {
+    let parent = (parent != 0).then_some(LineageEpoch(parent));
+    Record::Lineage(LineageRecord {
+        lineage: LineageEpoch(lineage),
+        parent,
+        changed,
+    })
+}
+
+/// Records of every kind, and of every form that a kind has.
+pub(super) fn samples() -> Vec<Record> {
+    let at = data(1).at;
+    let range = PageRange {
+        head: HeadId(u32::MAX),
+        key_epoch: KeyEpoch(1),
+        first: PageNo(1 << 50),
+        count: u64::MAX >> 13,
+    };
+    let node = NodeRef {
+        at,
+        level: LEVEL_MAX,
+        key_epoch: KeyEpoch(3),
+        hash: [8; 32],
+    };
+    let deltas = vec![
+        delta(1, None, None),
+        delta(2, Some(at), Some(4)),
+        delta(u64::MAX, None, Some(u32::MAX)),
+    ];
+    let mut samples = vec![
+        Record::Pages {
+            head: HeadId(1),
+            deltas,
+        },
+        Record::Pages {
+            head: HeadId(1),
+            deltas: Vec::new(),
+        },
+        Record::Zeroes(range),
+        Record::Discard(range),
+        Record::Nodes(vec![0, 1, u32::MAX]),
+        Record::Nodes(Vec::new()),
+        lineage(1, 0, false),
+        lineage(u32::MAX, u32::MAX - 1, true),
+        Record::KeyEpoch(Box::new(key_epoch(None, None))),
+        Record::KeyEpoch(Box::new(key_epoch(Some(99), None))),
+        Record::KeyEpoch(Box::new(key_epoch(Some(99), Some(1)))),
+        Record::Segment(SegmentRecord {
+            segment: SegmentId(1),
+            slot_count: 256,
+        }),
+        Record::Salt(SaltRecord {
+            segment: SegmentId(2),
+            first_slot: 3,
+            salt: [9; 12],
+        }),
+        Record::Table {
+            part: 0,
+            previous: None,
+        },
+        Record::Table {
+            part: 7,
+            previous: Some(TableRef { at, hash: [10; 32] }),
+        },
+    ];
+    let long = "n".repeat(NAME_LEN_MAX);
+    for (root, name) in [
+        (RootSource::Keep, "a"),
+        (RootSource::CopyOf(HeadId(4)), "b-c"),
+        (RootSource::Empty, &long),
+        (RootSource::Node(node), "d"),
+    ] {
+        samples.push(Record::Head(Box::new(head(root, name))));
+    }
+    for state in [
+        HeadState::Deleted,
+        HeadState::ImportingNew,
+        HeadState::Importing,
+        HeadState::ImportFailed,
+    ] {
+        let kind = HeadKind::Snapshot;
+        let group_id = Some(ResourceId([11; 16]));
+        let record = HeadRecord {
+            kind,
+            state,
+            group_id,
+            ..head(RootSource::Keep, "s")
+        };
+        samples.push(Record::Head(Box::new(record)));
+    }
+    samples
+}
+
+fn encoded(record: &Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    bytes
+}
+
+fn decoded(bytes: &[u8]) -> Result<Vec<Record>, Damage> {
+    Records::new(bytes).collect()
+}
+
+#[test]
+fn every_record_reads_back_alone_and_behind_others() {
+    for record in samples() {
+        let bytes = encoded(&record);
+        assert_eq!(decoded(&bytes), Ok(vec![record.clone()]));
+        let twice = [bytes.clone(), bytes].concat();
+        assert_eq!(decoded(&twice), Ok(vec![record.clone(), record]));
+    }
+    assert_eq!(decoded(&[]), Ok(Vec::new()));
+}
+
+#[test]
+fn the_lengths_that_are_reserved_are_the_lengths_that_are_written() {
+    for count in [0, 1, 5, 100] {
+        let deltas = (0..count).map(|page| delta(page, None, None)).collect();
+        let record = Record::Pages {
+            head: HeadId(1),
+            deltas,
+        };
+        assert_eq!(encoded(&record).len(), Record::pages_len(count as usize));
+    }
+}
+
+#[test]
+fn a_record_that_is_cut_or_too_long_is_refused_and_ends_the_batch() {
+    for record in samples() {
+        let bytes = encoded(&record);
+        for len in 1..bytes.len() {
+            let cut = bytes.get(..len).expect("it is longer");
+            assert!(decoded(cut).is_err(), "{record:?} cut to {len}");
+        }
+        // The length in the header says more or less than there is in the body.
+        for change in [-1, 1] {
+            let mut bytes = [bytes.clone(), vec![0; 4]].concat();
+            let len = (bytes.len() - HEADER_LEN - 4) as i64 + change;
+            let field = bytes.get_mut(4..8).expect("a header is longer");
+            field.copy_from_slice(&(len as u32).to_le_bytes());
+            let mut records = Records::new(&bytes);
+            let first = records.next();
+            if !matches!(first, Some(Err(_))) {
+                // A name may be of any length, but what is left is no record then.
+                assert!(matches!(record, Record::Head(_)), "{record:?} {change}");
+            }
+            assert!(
+                records.all(|record| record.is_err()),
+                "nothing sound follows"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unknown_kind_and_a_reserved_field_are_refused() {
+    let salt = SaltRecord {
+        segment: SegmentId(2),
+        first_slot: 3,
+        salt: [9; 12],
+    };
+    let bytes = encoded(&Record::Salt(salt));
+    for kind in [0, 11, 12, 255] {
+        let mut bytes = bytes.clone();
+        bytes.first_mut().into_iter().for_each(|byte| *byte = kind);
+        assert_eq!(decoded(&bytes), Err(Damage::OutOfRange("record kind")));
+    }
+    for offset in [2, 3] {
+        let mut bytes = bytes.clone();
+        bytes.get_mut(offset).into_iter().for_each(|byte| *byte = 1);
+        assert_eq!(decoded(&bytes), Err(Damage::NotZero));
+    }
+}
+
+/// Changes a byte of a record's body.
+fn refused(record: &Record, offset: usize, byte: u8) -> Option<Damage> {
+    let mut bytes = encoded(record);
+    *bytes
+        .get_mut(HEADER_LEN + offset)
+        .expect("it is in the body") = byte;
+    decoded(&bytes).err()
+}
+
+#[test]
+fn a_head_that_cannot_be_is_refused() {
+    let record = Record::Head(Box::new(head(RootSource::Keep, "name")));
+    let out_of_range = |field| Some(Damage::OutOfRange(field));
+    for kind in [0, 3, 255] {
+        assert_eq!(refused(&record, 4, kind), out_of_range("kind"));
+    }
+    for state in [0, 6, 255] {
+        assert_eq!(refused(&record, 5, state), out_of_range("state"));
+    }
+    for root_kind in [0, 5, 255] {
+        assert_eq!(refused(&record, 6, root_kind), out_of_range("root_kind"));
+    }
+    assert_eq!(refused(&record, 7, 1), Some(Damage::NotZero));
+    assert_eq!(refused(&record, 20, 3), out_of_range("name_len"));
+    assert_eq!(refused(&record, 22, 1), Some(Damage::NotZero), "tags");
+    assert_eq!(refused(&record, 279, 1), Some(Damage::NotZero));
+    assert_eq!(
+        refused(&record, 281, 0xff),
+        out_of_range("name"),
+        "no UTF-8"
+    );
+    for name in ["", &"n".repeat(NAME_LEN_MAX + 1)] {
+        let record = Record::Head(Box::new(head(RootSource::Keep, name)));
+        assert_eq!(
+            decoded(&encoded(&record)),
+            Err(Damage::OutOfRange("name_len"))
+        );
+    }
+}
+
+#[test]
+fn epochs_that_cannot_be_are_refused() {
+    assert_eq!(
+        decoded(&encoded(&lineage(5, 5, false))),
+        Err(Damage::OutOfRange("parent"))
+    );
+    assert_eq!(
+        decoded(&encoded(&lineage(5, 6, false))),
+        Err(Damage::OutOfRange("parent"))
+    );
+    assert_eq!(refused(&lineage(5, 1, true), 8, 2), Some(Damage::NotZero));
+    assert_eq!(refused(&lineage(5, 1, true), 12, 1), Some(Damage::NotZero));
+    let record = |above, far| Record::KeyEpoch(Box::new(key_epoch(above, far)));
+    let later = Err(Damage::OutOfRange("above or far"));
+    for bad in [
+        record(Some(100), None),
+        record(Some(99), Some(100)),
+        record(Some(u32::MAX), None),
+    ] {
+        assert_eq!(decoded(&encoded(&bad)), later, "a link only goes up");
+    }
+    assert_eq!(refused(&record(None, None), 20, 1), Some(Damage::NotZero));
+    assert_eq!(
+        refused(&record(None, None), 72, 1),
+        Some(Damage::NotZero),
+        "a key for nobody"
+    );
+    let zero = Some(Damage::OutOfRange("key_epoch or lineage"));
+    assert_eq!(refused(&record(None, None), 0, 0), zero);
+    assert_eq!(refused(&record(None, None), 4, 0), zero);
+}
+
+#[test]
+fn ranges_and_pages_that_cannot_be_are_refused() {
+    let range = |key_epoch, first, count| {
+        let (head, key_epoch) = (HeadId(1), KeyEpoch(key_epoch));
+        Record::Discard(PageRange {
+            head,
+            key_epoch,
+            first: PageNo(first),
+            count,
+        })
+    };
+    let bad = Err(Damage::OutOfRange("key_epoch or page_count"));
+    assert_eq!(decoded(&encoded(&range(0, 1, 1))), bad);
+    assert_eq!(decoded(&encoded(&range(1, u64::MAX, 1))), bad);
+    assert!(decoded(&encoded(&range(1, u64::MAX, 0))).is_ok());
+    let pages = |numbers: &[u64]| Record::Pages {
+        head: HeadId(1),
+        deltas: numbers
+            .iter()
+            .map(|&page| delta(page, None, None))
+            .collect(),
+    };
+    let order = Err(Damage::Inconsistent("pages are out of order"));
+    assert_eq!(decoded(&encoded(&pages(&[1, 1]))), order);
+    assert_eq!(decoded(&encoded(&pages(&[2, 1]))), order);
+    assert_eq!(
+        refused(&pages(&[1, 2]), 4, 3),
+        Some(Damage::OutOfRange("count"))
+    );
+    // An explicit zero is no page.
+    assert!(refused(&pages(&[1]), 8 + 8 + 7, 2).is_some());
+    let segment = Record::Segment(SegmentRecord {
+        segment: SegmentId(1),
+        slot_count: 8,
+    });
+    assert_eq!(refused(&segment, 4, 1), Some(Damage::NotZero));
+    assert_eq!(refused(&segment, 12, 1), Some(Damage::NotZero));
+}
+
+#[test]
+fn a_delta_replaces_what_it_says_and_nothing_else() {
+    use crate::format::entry::Entry;
+    let (at, epoch) = (data(4).at, data(4).key_epoch);
+    let (none, page) = (None, Some(Entry::Data(data(4))));
+    let zero = Some(Entry::Zero { key_epoch: epoch });
+    let over_nothing = delta(1, None, None);
+    let over_page = delta(1, Some(at), Some(epoch.0));
+    let over_zero = delta(1, None, Some(epoch.0));
+    for (delta, fits) in [
+        (over_nothing, &none),
+        (over_page, &page),
+        (over_zero, &zero),
+    ] {
+        for old in [&none, &page, &zero] {
+            assert_eq!(delta.replaces(old.as_ref()), old == fits);
+        }
+    }
+}

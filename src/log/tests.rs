@@ -1,0 +1,478 @@
+use super::{LogWriter, Scan, load_tables, scan, table_parts};
+use crate::crypto::Secret;
+use crate::error::{Damage, Error, Result};
+use crate::format::catalog::{LineageRecord, SaltRecord};
+use crate::format::record::Record;
+use crate::format::superblock::{
+    Geometry, NextIds, Position, Superblock, TableRef, WrappedStoreKey,
+};
+use crate::io::sim::SimMachine;
+use crate::io::{Access, Disk};
+use crate::segment::Segments;
+use crate::sync::Arc;
+use crate::units::{
+    HeadId, KeyEpoch, KeyId, LineageEpoch, Location, SLOT_LEN, SegmentId, Seq, SlotAddr, StoreId,
+};
+
+const STORE: StoreId = StoreId([1; 16]);
+const SALT: [u8; 12] = [2; 12];
+/// One of them is the header.
+const SLOTS: u32 = 8;
+
+fn at(segment: u32, slot: u32) -> SlotAddr {
+    SlotAddr {
+        segment: SegmentId(segment),
+        slot,
+    }
+}
+
+fn key() -> Secret {
+    Secret::from_bytes([3; 32])
+}
+
+/// A log in short segments on a simulated disk.
+struct Log {
+    machine: SimMachine,
+    segments: Segments,
+    writer: LogWriter,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self::on(SimMachine::new(), Position::default(), SLOTS)
+    }
+
+    /// Goes on after a position as after a crash: in a new segment.
+    fn on(machine: SimMachine, position: Position, segment_slots: u32) -> Self {
+        let geometry = Geometry {
+            page_len: 4096,
+            segment_slots,
+        };
+        let segments = Segments::new(Arc::new(machine.dir("store")), STORE, geometry);
+        let next = segments.list().unwrap().last().map_or(1, |last| last.0 + 1);
+        let writer = LogWriter::new(key(), position, None, SegmentId(next));
+        Self {
+            machine,
+            segments,
+            writer,
+        }
+    }
+
+    /// Appends a batch whose body has so many slots of one byte.
+    fn append(&mut self, body_slots: u32, byte: u8, durable_through: u64) -> Result<SlotAddr> {
+        let body = vec![byte; body_slots as usize * SLOT_LEN];
+        let crcs = body.chunks(SLOT_LEN).map(crc32fast::hash).collect();
+        let mut records = Vec::new();
+        Record::Nodes(crcs).encode(&mut records);
+        let place = self
+            .writer
+            .place(&self.segments, records.len(), body_slots)?;
+        let bytes = [vec![0; SLOT_LEN], body].concat();
+        let durable_through = Seq(durable_through);
+        self.writer
+            .append(place, SALT, durable_through, &records, bytes)
+            .unwrap();
+        Ok(place.at())
+    }
+
+    fn from(&self, position: Position, durable_through: u64) -> Superblock {
+        Superblock {
+            store_id: STORE,
+            generation: 1,
+            created_at_ms: 0,
+            geometry: self.segments.geometry(),
+            clean: false,
+            next: NextIds {
+                head: HeadId(1),
+                lineage: LineageEpoch(1),
+                key_epoch: KeyEpoch(1),
+            },
+            position,
+            durable_through: Seq(durable_through),
+            tables: None,
+            store_key: WrappedStoreKey {
+                kms_key: KeyId([0; 16]),
+                commitment: [0; 32],
+                wrapped: Vec::new(),
+            },
+        }
+    }
+
+    /// Rolls forward from the start, as another process.
+    fn scan(&self) -> Result<Scan> {
+        let again = Self::on(self.machine.clone(), Position::default(), SLOTS);
+        scan(&again.segments, &key(), &self.from(Position::default(), 0))
+    }
+
+    fn flip(&self, at: SlotAddr, offset: u64) {
+        let name = crate::format::segment::segment_file_name(at.segment);
+        let file = self
+            .machine
+            .dir("store")
+            .open(&name, Access::ReadWrite)
+            .unwrap();
+        let offset = u64::from(at.slot) * SLOT_LEN as u64 + offset;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+    }
+}
+
+fn places(scan: &Scan) -> Vec<SlotAddr> {
+    scan.batches
+        .iter()
+        .map(|(head, _)| head.header.at)
+        .collect()
+}
+
+#[test]
+fn batches_fill_a_segment_to_its_last_slot_and_go_on_in_the_next() {
+    let mut log = Log::new();
+    // Seven slots: 3 + 4, then 7, then 6 and one too long for the one that is left.
+    let bodies = [2, 3, 6, 5, 1, 0, 4];
+    let expected = [
+        at(1, 1),
+        at(1, 4),
+        at(2, 1),
+        at(3, 1),
+        at(4, 1),
+        at(4, 3),
+        at(5, 1),
+    ];
+    for (body, expected) in bodies.into_iter().zip(expected) {
+        assert_eq!(log.append(body, 7, 0).unwrap(), expected);
+        let end = log.writer.position().end;
+        assert_eq!(end, at(expected.segment.0, expected.slot + 1 + body));
+        assert!(end.slot <= SLOTS);
+    }
+    let scan = log.scan().unwrap();
+    assert_eq!(places(&scan), expected);
+    assert_eq!(scan.end, log.writer.position());
+    assert_eq!(scan.end.seq, Seq(7));
+    assert!(scan.end_is_blank);
+    let seqs: Vec<u64> = scan
+        .batches
+        .iter()
+        .map(|(head, _)| head.header.seq.0)
+        .collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_log_that_ends_at_the_end_of_a_segment_has_no_blank_slot_behind_it() {
+    let mut log = Log::new();
+    log.append(6, 7, 0).unwrap();
+    let scan = log.scan().unwrap();
+    assert_eq!((scan.end.end, scan.end_is_blank), (at(1, SLOTS), false));
+    assert_eq!(log.append(0, 7, 0).unwrap(), at(2, 1));
+    assert_eq!(places(&log.scan().unwrap()), [at(1, 1), at(2, 1)]);
+}
+
+#[test]
+fn a_batch_longer_than_a_segment_is_refused_and_makes_nothing() {
+    let mut log = Log::new();
+    assert!(matches!(
+        log.append(7, 1, 0),
+        Err(Error::LimitExceeded { .. })
+    ));
+    assert_eq!(log.segments.list().unwrap(), []);
+    assert_eq!(log.writer.position(), Position::default());
+    log.append(6, 1, 0).unwrap();
+    assert!(matches!(
+        log.append(7, 1, 0),
+        Err(Error::LimitExceeded { .. })
+    ));
+    assert_eq!(log.segments.list().unwrap(), [SegmentId(1)]);
+}
+
+#[test]
+fn a_place_that_was_not_used_is_found_again() {
+    let mut log = Log::new();
+    let first = log.writer.place(&log.segments, 10, 2).unwrap();
+    assert_eq!((first.at(), first.body()), (at(1, 1), at(1, 2)));
+    // For another batch too, and for one with more header slots.
+    let second = log.writer.place(&log.segments, 5000, 4).unwrap();
+    assert_eq!((second.at(), second.body()), (at(1, 1), at(1, 3)));
+    log.append(3, 1, 0).unwrap();
+    for _ in 0..3 {
+        // There is room for three more; more than that is the next segment's, made once.
+        assert_eq!(
+            log.writer.place(&log.segments, 0, 2).unwrap().at(),
+            at(1, 5)
+        );
+    }
+    for _ in 0..3 {
+        assert_eq!(
+            log.writer.place(&log.segments, 0, 3).unwrap().at(),
+            at(2, 1)
+        );
+    }
+    assert_eq!(log.segments.list().unwrap().len(), 2);
+    assert_eq!(log.append(3, 2, 0).unwrap(), at(2, 1));
+    assert_eq!(places(&log.scan().unwrap()), [at(1, 1), at(2, 1)]);
+}
+
+#[test]
+fn a_full_disk_leaves_the_end_of_the_log_where_it_was() {
+    let mut log = Log::new();
+    log.append(3, 1, 0).unwrap();
+    log.machine.set_free_len(100);
+    for _ in 0..3 {
+        assert!(matches!(log.append(3, 2, 0), Err(Error::NoSpace { .. })));
+        assert_eq!(log.writer.position().end, at(1, 5));
+    }
+    assert_eq!(
+        log.append(1, 3, 0).unwrap(),
+        at(1, 5),
+        "what fits still goes in"
+    );
+    log.machine.set_free_len(1 << 20);
+    assert_eq!(log.append(3, 4, 0).unwrap(), at(2, 1));
+    assert_eq!(log.scan().unwrap().batches.len(), 3);
+}
+
+#[test]
+fn what_follows_a_crash_counts_and_what_was_torn_before_it_stays_dropped() {
+    let mut log = Log::new();
+    log.append(1, 1, 0).unwrap();
+    let torn = log.append(1, 2, 1).unwrap();
+    log.append(1, 3, 1).unwrap();
+    // Batch 2 is torn, 3 is whole: only 1 counts.
+    log.flip(at(torn.segment.0, torn.slot + 1), 9);
+    let found = log.scan().unwrap();
+    assert_eq!(places(&found), [at(1, 1)]);
+    assert!(!found.end_is_blank, "it must not be written on");
+    // Another process goes on with another batch 2; then the torn one heals.
+    let mut again = Log::on(log.machine.clone(), found.end, SLOTS);
+    assert_eq!(again.append(1, 22, 1).unwrap(), at(2, 1));
+    log.flip(at(torn.segment.0, torn.slot + 1), 9);
+    let found = log.scan().unwrap();
+    assert_eq!(places(&found), [at(1, 1), at(2, 1)]);
+    assert_eq!(found.end, again.writer.position());
+}
+
+#[test]
+fn the_later_of_two_segments_that_go_on_counts() {
+    let mut log = Log::new();
+    log.append(1, 1, 0).unwrap();
+    let end = log.writer.position();
+    // A process that died before its first batch was whole, then one that lived.
+    let mut died = Log::on(log.machine.clone(), end, SLOTS);
+    died.append(1, 2, 1).unwrap();
+    let mut lived = Log::on(log.machine.clone(), end, SLOTS);
+    assert_eq!(lived.append(1, 3, 1).unwrap(), at(3, 1));
+    assert_eq!(places(&log.scan().unwrap()), [at(1, 1), at(3, 1)]);
+    assert_eq!(log.scan().unwrap().end, lived.writer.position());
+}
+
+#[test]
+fn damage_to_what_was_durable_is_reported_and_never_dropped() {
+    for (offset, in_body) in [(0, false), (20, false), (200, false), (5, true)] {
+        // Batch 3 says that 2 was durable, so damage to 1 and 2 is damage, to 3 a torn write.
+        let mut log = Log::new();
+        let places_of = [
+            log.append(1, 1, 0),
+            log.append(1, 2, 1),
+            log.append(1, 3, 2),
+        ];
+        let places_of = places_of.map(Result::unwrap);
+        for (number, place) in places_of.into_iter().enumerate() {
+            let slot = place.slot + u32::from(in_body);
+            log.flip(at(place.segment.0, slot), offset);
+            match log.scan() {
+                // The body of what was durable is not read here, but where it is used.
+                Ok(found) if in_body => {
+                    assert_eq!(found.batches.len(), if number < 2 { 3 } else { 2 })
+                }
+                Ok(found) => assert_eq!((number, found.batches.len()), (2, 2)),
+                Err(Error::Corrupt {
+                    location: Location::Slot(_),
+                    ..
+                }) => {
+                    assert!(number < 2 && !in_body, "batch {number} offset {offset}");
+                }
+                Err(other) => panic!("{other}"),
+            }
+            log.flip(at(place.segment.0, slot), offset);
+        }
+        assert_eq!(log.scan().unwrap().batches.len(), 3);
+    }
+}
+
+#[test]
+fn a_lost_end_that_a_superblock_knows_of_is_reported() {
+    let mut log = Log::new();
+    log.append(1, 1, 0).unwrap();
+    let place = log.append(1, 2, 0).unwrap();
+    let durable = log.from(Position::default(), 2);
+    assert_eq!(
+        scan(&log.segments, &key(), &durable).unwrap().batches.len(),
+        2
+    );
+    log.flip(place, 30);
+    assert_eq!(
+        log.scan().unwrap().batches.len(),
+        1,
+        "nobody said it was durable"
+    );
+    let lost = scan(&log.segments, &key(), &durable);
+    assert!(matches!(
+        lost,
+        Err(Error::Corrupt {
+            damage: Damage::Inconsistent(_),
+            ..
+        })
+    ));
+}
+
+#[test]
+fn forged_and_foreign_batches_are_no_log() {
+    let mut log = Log::new();
+    log.append(1, 1, 0).unwrap();
+    let end = log.writer.position();
+    // Right in everything but the key.
+    let mut forger = Log::on(log.machine.clone(), end, SLOTS);
+    forger.writer = LogWriter::new(Secret::from_bytes([4; 32]), end, None, SegmentId(2));
+    forger.append(1, 9, 1).unwrap();
+    assert_eq!(places(&log.scan().unwrap()), [at(1, 1)]);
+    // With the key, but after another batch.
+    for wrong in [
+        Position {
+            chain: [9; 32],
+            ..end
+        },
+        Position { seq: Seq(5), ..end },
+        Position {
+            end: at(1, 5),
+            ..end
+        },
+    ] {
+        let mut other = Log::on(log.machine.clone(), wrong, SLOTS);
+        other.append(1, 9, 0).unwrap();
+        assert_eq!(places(&log.scan().unwrap()), [at(1, 1)]);
+    }
+    // The true one is found among them all.
+    let mut right = Log::on(log.machine.clone(), end, SLOTS);
+    let place = right.append(1, 2, 1).unwrap();
+    assert_eq!(places(&log.scan().unwrap()), [at(1, 1), place]);
+}
+
+fn lineages(count: u32) -> Vec<Record> {
+    let lineage = |number| LineageRecord {
+        lineage: LineageEpoch(number),
+        parent: (number > 1).then(|| LineageEpoch(number - 1)),
+        changed: number % 2 == 0,
+    };
+    (1..=count)
+        .map(|number| Record::Lineage(lineage(number)))
+        .collect()
+}
+
+/// Writes tables as a checkpoint does.
+fn write_tables(log: &mut Log, records: &[Record]) -> Vec<TableRef> {
+    let mut tables: Vec<TableRef> = Vec::new();
+    for (part, rest) in (0..).zip(table_parts(records, log.segments.geometry().segment_slots)) {
+        let mut records = Vec::new();
+        let previous = tables.last().copied();
+        Record::Table { part, previous }.encode(&mut records);
+        records.extend_from_slice(&rest);
+        let place = log.writer.place(&log.segments, records.len(), 0).unwrap();
+        let slots = (place.body().slot - place.at().slot) as usize;
+        let bytes = vec![0; slots * SLOT_LEN];
+        let (_, hash) = log
+            .writer
+            .append(place, SALT, Seq(0), &records, bytes)
+            .unwrap();
+        tables.push(TableRef {
+            at: place.at(),
+            hash,
+        });
+    }
+    tables
+}
+
+#[test]
+fn tables_of_any_length_are_split_to_fit_and_read_back_in_order() {
+    for count in [0, 1, 160, 1_190, 1_192, 5_000] {
+        let mut log = Log::new();
+        let records = lineages(count);
+        let tables = write_tables(&mut log, &records);
+        // 24 bytes a record, and 28,484 fit into seven slots.
+        assert_eq!(
+            tables.len() as u32,
+            (count * 24).div_ceil(28_484).max(1),
+            "{count}"
+        );
+        let last = tables[tables.len() - 1];
+        assert_eq!(load_tables(&log.segments, last).unwrap(), records);
+        for (head, _) in log.scan().unwrap().batches {
+            assert!(head.is_table());
+        }
+    }
+    let mut log = Log::new();
+    log.append(0, 1, 0).unwrap();
+    assert!(!log.scan().unwrap().batches[0].0.is_table());
+}
+
+#[test]
+fn a_table_that_is_damaged_missing_or_another_is_refused() {
+    let mut log = Log::new();
+    let salt = SaltRecord {
+        segment: SegmentId(1),
+        first_slot: 1,
+        salt: SALT,
+    };
+    let other = write_tables(&mut log, &[Record::Salt(salt)]);
+    let tables = write_tables(&mut log, &lineages(3_000));
+    assert_eq!(tables.len(), 3);
+    let refused = |log: &Log, table: TableRef| match load_tables(&log.segments, table) {
+        Err(Error::Corrupt {
+            location: Location::Slot(at),
+            damage,
+        }) => (at, damage),
+        other => panic!("{other:?}"),
+    };
+    for table in &tables {
+        for offset in [0, 8, 20, 1000] {
+            log.flip(table.at, offset);
+            assert_eq!(refused(&log, tables[2]).0, table.at);
+            log.flip(table.at, offset);
+        }
+    }
+    let wrong_hash = TableRef {
+        hash: other[0].hash,
+        ..tables[2]
+    };
+    assert_eq!(refused(&log, wrong_hash), (tables[2].at, Damage::BadHash));
+    let nothing = TableRef {
+        at: at(tables[2].at.segment.0, 7),
+        ..tables[2]
+    };
+    assert_eq!(refused(&log, nothing).1, Damage::BadMagic);
+    let outside = TableRef {
+        at: at(tables[2].at.segment.0, 99),
+        ..tables[2]
+    };
+    assert_eq!(refused(&log, outside).1, Damage::Truncated);
+    let gone = TableRef {
+        at: at(99, 1),
+        ..tables[2]
+    };
+    assert!(matches!(
+        load_tables(&log.segments, gone),
+        Err(Error::Corrupt { .. })
+    ));
+    let place = log.append(0, 1, 0).unwrap();
+    let head = super::scan::read_head(&log.segments, place)
+        .unwrap()
+        .unwrap();
+    let no_table = TableRef {
+        at: place,
+        hash: head.hash(),
+    };
+    assert_eq!(refused(&log, no_table), (place, Damage::WrongIdentity));
+    assert_eq!(
+        load_tables(&log.segments, tables[2]).unwrap(),
+        lineages(3_000)
+    );
+}
