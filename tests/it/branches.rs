@@ -67,11 +67,11 @@ fn the_worked_example_of_four_pages_comes_out_page_by_page() {
     assert_eq!(made.len(), 1, "a clone is one batch");
     assert_eq!((made[0].len, made[0].head.header.body_slots), (PAGE, 0));
     let head_of = |name: &str| {
-        let heads = made[0].records.iter().filter_map(|record| match record {
+        let mut heads = made[0].records.iter().filter_map(|record| match record {
             Record::Head(head) if head.name == name => Some(head.clone()),
             _ => None,
         });
-        heads.last().unwrap()
+        heads.next_back().unwrap()
     };
     assert_eq!(head_of("b").root, RootSource::CopyOf(head_of("a").head));
     assert_eq!(head_of("a").root, RootSource::Keep);

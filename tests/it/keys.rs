@@ -633,13 +633,13 @@ fn a_flipped_bit_anywhere_is_refused_or_changes_nothing() {
                         continue;
                     }
                 };
-                for number in 0..12 {
+                for (number, &byte) in expected.iter().enumerate() {
                     for (head, own) in [("v", [(0, 100), (2, 102)]), ("c", [(1, 101), (1, 101)])] {
                         let volume = store.volume(head).unwrap();
                         let mut bytes = page(0xEE);
                         let read = volume.read_exact_at(&mut bytes, number as u64 * PAGE);
                         let own = own.iter().find(|(page, _)| *page == number);
-                        let byte = own.map_or(expected[number], |(_, byte)| *byte);
+                        let byte = own.map_or(byte, |(_, byte)| *byte);
                         check(read.map(|()| bytes == page(byte)));
                     }
                 }
