@@ -1,3 +1,5 @@
+#![expect(clippy::indexing_slicing, reason = "tests may panic")]
+
 use super::{LogWriter, Scan, load_tables, scan, table_parts};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};

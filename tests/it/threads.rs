@@ -1,13 +1,16 @@
 //! Many threads on one store.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use offshoot::{Error, Options, Volume};
+use offshoot::format::record::Record;
+use offshoot::io::sim::SimRandom;
+use offshoot::{Error, Machine, Options, Random, Volume};
 
-use crate::fixture::{Fixture, PAGE, Rng, Sim, page, page_byte};
+use crate::fixture::{Fixture, PAGE, Rng, Sim, page, page_byte, page_bytes};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,6 +163,136 @@ fn branches_of_a_busy_volume_show_no_half_of_a_call() {
     drop((source, store));
     let source = fixture.open().volume("source").unwrap();
     assert_eq!([0, 1, 2].map(|pair| read_pair(&source, pair)), numbers);
+}
+
+/// Randomness that does something once when a nonce is drawn: then pages are about to be sealed.
+struct AtSealing {
+    random: SimRandom,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for AtSealing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AtSealing")
+    }
+}
+
+impl Random for AtSealing {
+    fn fill(&self, buf: &mut [u8]) {
+        self.random.fill(buf);
+        // The random half of a nonce; nothing else has this length.
+        if buf.len() == 8
+            && let Some(then) = self.then.lock().unwrap().take()
+        {
+            then();
+        }
+    }
+}
+
+/// A clone that comes between the sealing of pages and their place in the log does not have
+/// them, cannot open them, and they are sealed again.
+#[test]
+fn sequence_before_sealing() {
+    let sim = Sim::new(7);
+    let (random, then) = (SimRandom::new(70), Mutex::new(None));
+    let random = Arc::new(AtSealing { random, then });
+    let machine = Machine {
+        random: random.clone(),
+        ..sim.machine()
+    };
+    let store = sim
+        .options
+        .create_on(machine, Arc::new(sim.kms.clone()))
+        .unwrap();
+    let source = store.create_volume("source", 2 * PAGE, &sim.key).unwrap();
+    source.write_all_at(&page(1).repeat(2), 0).unwrap();
+    let log = sim.watch();
+    let (of, key) = (source.clone(), sim.key);
+    *random.then.lock().unwrap() = Some(Box::new(move || {
+        of.create_clone("clone", &key).unwrap();
+    }));
+    source.write_all_at(&page(2).repeat(2), 0).unwrap();
+    let clone = store.volume("clone").unwrap();
+    assert_eq!(
+        (page_bytes(&source, 2), page_bytes(&clone, 2)),
+        (vec![2, 2], vec![1, 1])
+    );
+    let records: Vec<Record> = log
+        .take()
+        .into_iter()
+        .flat_map(|batch| batch.records)
+        .collect();
+    let id = source.info().unwrap().id;
+    let open = records.iter().find_map(|record| match record {
+        Record::Head(head) if head.resource_id == id => Some(head.key_epoch),
+        _ => None,
+    });
+    let Some(Record::Pages { deltas, .. }) = records.last() else {
+        panic!("the write comes after the clone")
+    };
+    for delta in deltas {
+        assert_eq!(
+            Some(delta.entry.key_epoch),
+            open,
+            "the epoch that the branch opened"
+        );
+        assert!(delta.old_key_epoch < open, "over a page from before it");
+    }
+}
+
+/// Nothing in the log is sealed under an epoch that a branch has closed.
+#[test]
+fn pages_are_sealed_under_the_epoch_that_is_open_at_their_place() {
+    const PAGES: u64 = 48;
+    let sim = Sim::with(8, Options::new().workers(0));
+    let store = sim.create();
+    let log = sim.watch();
+    let source = store
+        .create_volume("source", 3 * PAGES * PAGE, &sim.key)
+        .unwrap();
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for part in 0..3 {
+            let (source, stop, done) = (&source, &stop, &done);
+            scope.spawn(move || {
+                for round in 0_u64.. {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let bytes = vec![round as u8; (PAGES * PAGE) as usize];
+                    source.write_all_at(&bytes, part * PAGES * PAGE).unwrap();
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for number in 0..40 {
+            // An idle epoch would not be split.
+            let before = done.load(Ordering::SeqCst);
+            while done.load(Ordering::SeqCst) == before {
+                thread::yield_now();
+            }
+            source
+                .create_clone(&format!("c{number}"), &sim.key)
+                .unwrap();
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    let (mut open, mut branches) = (HashMap::new(), 0);
+    for record in log.take().into_iter().flat_map(|batch| batch.records) {
+        match record {
+            Record::Head(head) => {
+                let before = open.insert(head.head, head.key_epoch);
+                branches += u32::from(before.is_some_and(|before| before != head.key_epoch));
+            }
+            Record::Pages { head, deltas } => {
+                for delta in deltas {
+                    assert_eq!(Some(&delta.entry.key_epoch), open.get(&head));
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(branches >= 30, "{branches} branches");
 }
 
 /// Each thread works on a clone of its own of one source, against a model of its own.
