@@ -9,6 +9,7 @@ mod rig;
 mod run;
 mod syncs;
 
+mod between;
 mod crashes;
 mod damage;
 mod faults;

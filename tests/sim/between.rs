@@ -1,0 +1,141 @@
+//! A write that comes in the middle of another call, while that one waits for a sync.
+
+use std::sync::{Arc, Mutex};
+
+use offshoot::io::sim::{Crash, SimMachine};
+
+use crate::log::write;
+use crate::model::{Action, Kind, Model};
+use crate::nonces::{Nonces, last_batch};
+use crate::ops::{Start, starts};
+use crate::oracle::{Case, check};
+use crate::rig::{Host, SEGMENT_SLOTS};
+
+/// The calls that sync.
+fn calls() -> [Option<Action>; 6] {
+    let volume = |name: &str| (Kind::Volume, name.to_owned());
+    let branch = Action::Branch {
+        from: volume("v0"),
+        to: volume("c1"),
+        other_key: false,
+    };
+    let rename = Action::Rename {
+        name: "c0".to_owned(),
+        to: "r0".to_owned(),
+    };
+    let delete = Action::Delete {
+        kind: Kind::Volume,
+        name: "c0".to_owned(),
+    };
+    // The last one is a close.
+    [
+        Some(Action::Flush),
+        Some(Action::Checkpoint),
+        Some(branch),
+        Some(rename),
+        Some(delete),
+        None,
+    ]
+}
+
+/// What a hook has seen and done.
+#[derive(Default)]
+struct Between {
+    barriers: u32,
+    /// Whether the write in the middle was made.
+    wrote: bool,
+    machines: Vec<SimMachine>,
+}
+
+/// A machine that may have crashed, and whether the call had returned.
+type Ends = Vec<(SimMachine, bool)>;
+
+/// Makes a call on a store with an unsynced write; at its `n`-th barrier another write is made.
+/// Gives the machines at that and all later barriers and at the end, and all models in order:
+/// before, after the first write, the call, the second write. `None` if there are fewer barriers
+/// or if the write finds no room in its segment: it must not sync.
+fn interleave(start: &Start, call: Option<&Action>, n: u32) -> Option<(Ends, [Model; 4])> {
+    let machine = start.machine.kill();
+    let process = Host::new(&machine, 31).open().unwrap();
+    let (volume, clone) = (Kind::Volume, "c0".to_owned());
+    let prepare = Action::Branch {
+        from: (volume, "v0".to_owned()),
+        to: (volume, clone),
+        other_key: false,
+    };
+    process.act(&prepare).unwrap();
+    let before = start.model.after(&prepare);
+    process.act(&write(1, 1, 501)).unwrap();
+    let first = before.after(&write(1, 1, 501));
+    let during = call.map_or_else(|| first.clone(), |call| first.after(call));
+    let second = during.after(&write(2, 1, 502));
+    let shared = Arc::new(Mutex::new(Between::default()));
+    let (hook, live) = (shared.clone(), machine.clone());
+    let target = process.store.volume("v0").unwrap();
+    machine.on_barrier(move |copy| {
+        let mut between = hook.lock().unwrap();
+        between.barriers += 1;
+        let room = last_batch(copy).is_some_and(|last| last.end().slot + 2 <= SEGMENT_SLOTS);
+        if between.barriers == n && room {
+            let bytes = crate::model::bytes_of(502, 8);
+            between.wrote = target.write_all_at(&bytes, 2 * 4096).is_ok();
+        }
+        if between.wrote {
+            between.machines.push(live.kill());
+        }
+    });
+    match call {
+        Some(action) => process.act(action).unwrap(),
+        None => process.store.clone().close().unwrap(),
+    }
+    machine.clear_hooks();
+    let between = std::mem::take(&mut *shared.lock().unwrap());
+    if !between.wrote {
+        return None;
+    }
+    let mut ends: Ends = between
+        .machines
+        .into_iter()
+        .map(|machine| (machine, false))
+        .collect();
+    ends.push((machine.kill(), true));
+    Some((ends, [before, first, during, second]))
+}
+
+#[test]
+fn a_write_in_the_middle_of_another_calls_sync_breaks_no_rule() {
+    let nonces = Arc::new(Nonces::default());
+    let (mut runs, mut states) = (0, 0u64);
+    for start in starts() {
+        for call in calls() {
+            for n in 1..40 {
+                let Some((ends, models)) = interleave(start, call.as_ref(), n) else {
+                    continue;
+                };
+                runs += 1;
+                for (machine, returned) in ends {
+                    let possible = if returned { &models[2..] } else { &models[..] };
+                    let points = machine.crash_points();
+                    let few = points.iter().step_by(points.len().div_ceil(8));
+                    let all_but = points.iter().filter(|crash| is_all_but(crash));
+                    for crash in few.chain(all_but) {
+                        states += 1;
+                        let case = Case {
+                            possible,
+                            acknowledged: &Default::default(),
+                            nonces: &nonces,
+                            seed: 1 << 58 | states << 8,
+                        };
+                        check(&machine.power_loss(crash), &case)
+                            .unwrap_or_else(|why| panic!("{call:?}, {n}, {crash:?}: {why}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(runs >= 12 && states > 300, "{runs} runs, {states} states");
+}
+
+fn is_all_but(crash: &Crash) -> bool {
+    matches!(crash.writes, offshoot::io::sim::WriteChoice::AllBut(_)) && crash.names == 0
+}
