@@ -41,7 +41,12 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// Fills the pools of `key` for a store again, off the path of those who take from it.
     fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError>;
 
-    /// Notes that head keys are named by durable records of the store. Keys that the service
+    /// Notes that a durable record of the store names a head key that this service assigned, so
+    /// that nobody who opens a copy of the store destroys it. Needs no sync: it is durable with
+    /// the next claim.
+    fn note_head_key(&self, store: StoreId, id: &HeadKeyId) -> Result<(), KmsError>;
+
+    /// Notes durably that head keys are named by durable records of the store. Keys that the service
     /// does not have (any more) are left out: their heads cannot be read, but others can.
     fn claim_head_keys(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<(), KmsError>;
 

@@ -123,19 +123,21 @@ impl HeadKeys {
 
     /// Seals pages of the open epoch under the store's salt of now.
     ///
-    /// `salt` is asked with the lock in hand: a salt never comes back, so no pair of epoch and
-    /// salt ever gets a second sealer, whose counter would start again.
-    pub fn sealer(&self, key: &EpochKey, salt: impl FnOnce() -> [u8; 12]) -> Arc<Sealer> {
+    /// `None` if a later epoch was sealed under: then `key` is not of the open one any more.
+    /// `salt` is asked with the lock in hand. So neither epochs nor salts come back, and no pair
+    /// of them ever gets a second sealer, whose counter would start again.
+    pub fn sealer(&self, key: &EpochKey, salt: impl FnOnce() -> [u8; 12]) -> Option<Arc<Sealer>> {
         let mut sealer = self.sealer.lock();
         let salt = salt();
         match &*sealer {
+            Some((epoch, _)) if *epoch > key.key_epoch => None,
             Some((epoch, sealer)) if *epoch == key.key_epoch && sealer.salt() == salt => {
-                sealer.clone()
+                Some(sealer.clone())
             }
             _ => {
                 let new = Arc::new(Sealer::new(&key.page, salt));
                 *sealer = Some((key.key_epoch, new.clone()));
-                new
+                Some(new)
             }
         }
     }

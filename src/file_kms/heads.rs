@@ -120,6 +120,13 @@ impl<'a> Heads<'a> {
         )
     }
 
+    /// Writes one record; it is durable with the next `put`.
+    pub(super) fn note(&self, slot: u32, record: &mut HeadRecord) -> Result<()> {
+        put_crc(record.as_mut_bytes());
+        let written = self.file.write_all_at(record.as_bytes(), offset(slot));
+        written.map_err(|source| self.files.write_error(NAME, SLOT_LEN as u64, source))
+    }
+
     /// Overwrites slots with zeroes, durably.
     pub(super) fn destroy(&self, slots: &[u32]) -> Result<()> {
         self.write(slots.iter().map(|&slot| (slot, &[0; SLOT_LEN][..])))

@@ -156,6 +156,13 @@ impl Inner {
         Ok((key.id, secret))
     }
 
+    pub(super) fn note(&self, store: StoreId, id: &HeadKeyId) -> Result<()> {
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let heads = self.heads(Access::ReadWrite)?;
+        let claimed = claimed_record(&mut locked.pools.index, &heads, store, id)?;
+        claimed.map_or(Ok(()), |(slot, mut record)| heads.note(slot, &mut record))
+    }
+
     pub(super) fn claim(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<()> {
         if claimed.is_empty() {
             return Ok(());
@@ -164,21 +171,10 @@ impl Inner {
         let heads = self.heads(Access::ReadWrite)?;
         let mut records = Vec::with_capacity(claimed.len());
         for id in claimed {
-            let found = match locked.pools.index.find(&heads, id) {
-                Ok(found) => found.filter(|(_, record)| record.store == store.0),
-                // A head whose key is gone or damaged says so when it is read; it must not keep
-                // the others' store from opening.
-                Err(Error::Corrupt { .. }) => None,
-                Err(error) => return Err(error),
-            };
-            if let Some((slot, mut record)) = found.filter(|(_, key)| key.state != HEAD_CLAIMED) {
-                record.state = HEAD_CLAIMED;
-                records.push((slot, record));
-            }
+            records.extend(claimed_record(&mut locked.pools.index, &heads, store, id)?);
         }
-        if !records.is_empty() {
-            heads.put(&mut records)?;
-        }
+        // Also if there are none: those that were only noted get durable now.
+        heads.put(&mut records)?;
         for id in claimed {
             locked.pools.ours.remove(id);
         }
@@ -217,6 +213,29 @@ impl Inner {
         };
         audit::append(&self.files, self.clock.now_ms(), event)
     }
+}
+
+/// The record of a head key as a claimed one; `None` if it is claimed already or is not there.
+///
+/// A head whose key is gone or damaged says so when it is read; it must not keep the others'
+/// store from opening.
+fn claimed_record(
+    index: &mut Index,
+    heads: &Heads<'_>,
+    store: StoreId,
+    id: &HeadKeyId,
+) -> Result<Option<(u32, HeadRecord)>> {
+    let found = match index.find(heads, id) {
+        Ok(found) => found,
+        Err(Error::Corrupt { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(found
+        .filter(|(_, record)| record.store == store.0 && record.state != HEAD_CLAIMED)
+        .map(|(slot, record)| {
+            let state = HEAD_CLAIMED;
+            (slot, HeadRecord { state, ..record })
+        }))
 }
 
 fn unclaimed(heads: &Heads<'_>, store: StoreId, ours: &BTreeSet<HeadKeyId>) -> Result<Vec<u32>> {

@@ -60,6 +60,10 @@ impl KeyService for FileKms {
         self.0.refill_pool(key, store).map_err(kms_error)
     }
 
+    fn note_head_key(&self, store: StoreId, id: &HeadKeyId) -> Result<(), KmsError> {
+        self.0.note(store, id).map_err(kms_error)
+    }
+
     fn claim_head_keys(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<(), KmsError> {
         self.0.claim(store, claimed).map_err(kms_error)
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::record::{PageRange, Record};
 use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 use crate::units::{HeadId, KeyId, Location, PageNo, ResourceId, SlotAddr};
 
 /// Longest volume in bytes.
@@ -34,7 +34,7 @@ impl Inner {
         let made = self.commit_plan(&mut commit, plan, None)?;
         drop(commit);
         self.flush()?;
-        self.refill(key);
+        self.settle(&made, key);
         Ok(made)
     }
 
@@ -71,7 +71,7 @@ impl Inner {
         let made = self.commit_plan(&mut commit, plan, Some(&source_keys))?;
         drop(commit);
         self.flush()?;
-        self.refill(key);
+        self.settle(&made, key);
         Ok(made)
     }
 
@@ -109,7 +109,11 @@ impl Inner {
         self.append_plain(commit, &encoded, bytes, 0)?;
         let mut state = self.state.write();
         for record in records {
-            state.apply(record, self.context(SlotAddr::default()))?;
+            // The log has it, so memory must not go on without it.
+            if let Err(error) = state.apply(record, self.context(SlotAddr::default())) {
+                self.poisoned.store(true, Ordering::SeqCst);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -140,9 +144,15 @@ impl Inner {
         })
     }
 
-    /// Fills the pool that a head key was taken from. An error is not the caller's, whose head is
-    /// made and durable: who finds the pool empty fills it, and says what is wrong.
-    fn refill(&self, key: &KeyId) {
+    /// Tells the KMS that a head is durable and lets it fill its pool again. An error is not the
+    /// caller's, whose head is made: a checkpoint claims the key, and who finds the pool empty
+    /// fills it and says what is wrong.
+    fn settle(&self, made: &Runtime, key: &KeyId) {
+        if let Ok(head) = self.head(made.head, made.kind) {
+            let _ = self
+                .kms
+                .note_head_key(self.store_id(), &head.record.head_key);
+        }
         let _ = self.kms.refill(key, self.store_id());
     }
 

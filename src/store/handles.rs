@@ -108,7 +108,11 @@ impl Store {
             true => Ok(()),
             false => self.0.last_checkpoint(),
         };
-        self.0.closed.store(true, Ordering::SeqCst);
+        {
+            // Whoever is about to append has looked before and has the lock, or will look after.
+            let _commit = self.0.commit.lock();
+            self.0.closed.store(true, Ordering::SeqCst);
+        }
         self.0.lock.lock().take();
         closed
     }

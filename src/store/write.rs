@@ -261,38 +261,35 @@ impl Inner {
     }
 
     fn seal(&self, runtime: &Runtime, new: &NewPages<'_>) -> Result<Sealed> {
-        let head = self.head(runtime.head, runtime.kind)?;
-        let key_epoch = head.record.key_epoch;
-        let salt = *self.salt.lock();
         if new.pages.is_empty() {
+            let key_epoch = self.head(runtime.head, runtime.kind)?.record.key_epoch;
+            let (salt, body, pages) = (*self.salt.lock(), Vec::new(), Vec::new());
             return Ok(Sealed {
                 key_epoch,
                 salt,
-                body: Vec::new(),
-                pages: Vec::new(),
+                body,
+                pages,
             });
         }
         let page_len = self.page_len() as usize;
         let keys = self.keys(runtime)?;
-        let key = self.epoch_key(&keys, &head, key_epoch, SlotAddr::default())?;
         let mut body = vec![0; new.pages.len() * page_len];
         for (index, page) in body.chunks_exact_mut(page_len).enumerate() {
             (new.fill)(index, page);
         }
         loop {
-            let sealer = keys.sealer(&key, || *self.salt.lock());
-            let salt = sealer.salt();
-            let pool = self.pool.as_ref();
-            let sealed = seal_pages(
-                &sealer,
-                &key.random_id,
-                &new.pages,
-                &mut body,
-                &*self.random,
-                pool,
-            );
-            match sealed {
+            let head = self.head(runtime.head, runtime.kind)?;
+            let key_epoch = head.record.key_epoch;
+            let key = self.epoch_key(&keys, &head, key_epoch, SlotAddr::default())?;
+            let Some(sealer) = keys.sealer(&key, || *self.salt.lock()) else {
+                // A branch came just now: the head has another epoch.
+                continue;
+            };
+            let (random, pool) = (&*self.random, self.pool.as_ref());
+            let id = &key.random_id;
+            match seal_pages(&sealer, id, &new.pages, &mut body, random, pool) {
                 Some(pages) => {
+                    let salt = sealer.salt();
                     return Ok(Sealed {
                         key_epoch,
                         salt,

@@ -1,4 +1,4 @@
-use offshoot::{ExtentKind, Options, Volume};
+use offshoot::{ExtentKind, FileKms, Options, Volume};
 
 use crate::fixture::{Fixture, PAGE, Sim, page, page_bytes};
 
@@ -127,4 +127,30 @@ fn both_edges_of_a_discard_fit_where_a_batch_holds_one_page() {
         let nines = [0..5, (4 << 16) - 5..4 << 16];
         assert!((0..4 << 16).all(|at| (bytes[at] == 9) == nines.iter().any(|r| r.contains(&at))));
     }
+}
+
+#[test]
+fn opening_a_copy_destroys_no_key_of_the_original() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let copy = fixture.dir.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in std::fs::read_dir(fixture.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let volume = store.create_volume("v", PAGE, &fixture.key).unwrap();
+    volume.write_all_at(&page(7), 0).unwrap();
+    volume.flush().unwrap();
+    // A KMS of another process, which did not assign the head key.
+    let kms = FileKms::open(&fixture.dir.path().join("kms")).unwrap();
+    Fixture::options()
+        .open(&copy, kms)
+        .unwrap()
+        .close()
+        .unwrap();
+    drop((volume, store));
+    let kms = FileKms::open(&fixture.dir.path().join("kms")).unwrap();
+    let store = Fixture::options().open(fixture.path(), kms).unwrap();
+    assert_eq!(page_bytes(&store.volume("v").unwrap(), 1), [7]);
 }

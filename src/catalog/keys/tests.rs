@@ -4,6 +4,7 @@ use crate::crypto::WRAPPED_LEN;
 use crate::error::Damage;
 use crate::format::catalog::{HeadKind, KeyEpochRecord};
 use crate::format::record::Record;
+use crate::segment::EpochKey;
 use crate::units::KeyEpoch;
 
 /// The key epochs above one, itself included, nearest first.
@@ -191,9 +192,15 @@ fn a_sealer_is_one_for_each_epoch_and_salt() {
     let keys = family.unlock(ends[1]);
     let open = family.record(ends[1]).key_epoch;
     let key = keys.epoch(open, open, &family.catalog).unwrap();
-    let first = keys.sealer(&key, || [1; 12]);
-    assert!(std::ptr::eq(&*first, &*keys.sealer(&key, || [1; 12])));
-    let second = keys.sealer(&key, || [2; 12]);
+    let sealer = |key: &EpochKey, salt| keys.sealer(key, || salt);
+    let first = sealer(&key, [1; 12]).unwrap();
+    assert!(std::ptr::eq(&*first, &*sealer(&key, [1; 12]).unwrap()));
+    let second = sealer(&key, [2; 12]).unwrap();
     assert_eq!((first.salt(), second.salt()), ([1; 12], [2; 12]));
-    assert!(std::ptr::eq(&*second, &*keys.sealer(&key, || [2; 12])));
+    assert!(std::ptr::eq(&*second, &*sealer(&key, [2; 12]).unwrap()));
+    // Once a later epoch was sealed under, the one before never seals again.
+    let later = KeyEpoch(key.key_epoch.0 + 1);
+    let later = EpochKey::new(later, [9; 16], key.secret.duplicate());
+    assert!(sealer(&later, [2; 12]).is_some());
+    assert!(sealer(&key, [2; 12]).is_none());
 }

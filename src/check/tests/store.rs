@@ -259,6 +259,10 @@ impl KeyService for TestKms {
         Err(KmsError::NotFound(key.to_string()))
     }
 
+    fn note_head_key(&self, _: StoreId, _: &HeadKeyId) -> Result<(), KmsError> {
+        Ok(())
+    }
+
     fn claim_head_keys(&self, _: StoreId, _: &[HeadKeyId]) -> Result<(), KmsError> {
         Ok(())
     }
