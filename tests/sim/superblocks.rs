@@ -1,14 +1,18 @@
 //! The two files of superblocks: either may be lost, and the newest of both.
 
+use std::sync::Arc;
+
 use offshoot::format::superblock::Superblock;
 use offshoot::io::Disk;
-use offshoot::io::sim::SimMachine;
+use offshoot::io::sim::{Crash, SimMachine};
 
+use crate::campaign::captures;
 use crate::log::{act, opened, read, write};
 use crate::model::Action;
-use crate::nonces::{SLOT_LEN, file_bytes, overwrite};
-use crate::ops::Op;
+use crate::nonces::{Nonces, SLOT_LEN, file_bytes, overwrite};
+use crate::ops::{Op, starts};
 use crate::rig::Host;
+use crate::run::Planted;
 
 /// All superblocks that decode, of both mirrors.
 pub fn superblocks(machine: &SimMachine) -> Vec<Superblock> {
@@ -84,5 +88,45 @@ fn both_superblock_files_may_lose_one() {
             Host::new(&machine, 55).create_store().is_err(),
             "it is not made over"
         );
+    }
+}
+
+/// The newest generation in each of the two files.
+fn generations(machine: &SimMachine) -> [u64; 2] {
+    let newest = |mirror, name| {
+        let slots = file_bytes(machine, name);
+        let found = slots
+            .chunks(SLOT_LEN)
+            .filter_map(|slot| Superblock::decode(slot, mirror).ok());
+        found.map(|superblock| superblock.generation).max()
+    };
+    [(0, "superblock-a"), (1, "superblock-b")].map(|(mirror, name)| newest(mirror, name).unwrap())
+}
+
+/// As long as the log since the older superblock is kept, no crash shows whether a superblock was
+/// synced: this asks the files.
+#[test]
+fn one_superblock_file_is_durable_before_the_other_is_written() {
+    let nonces = Arc::new(Nonces::default());
+    for (number, start) in starts().iter().enumerate() {
+        for last in [Op::Checkpoint, Op::Reopen] {
+            let ops = [Op::Write, last];
+            let captures = captures(start, number, &ops, &nonces, Planted::Nothing).unwrap();
+            let (mut seen_half, before) = (false, generations(&start.machine)[0]);
+            for capture in &captures {
+                let shown = generations(&capture.machine);
+                let durable = generations(&capture.machine.power_loss(&Crash::NONE_KEPT));
+                assert!(shown[1] == before || durable[0] == before + 1);
+                seen_half |= shown == [before + 1, before];
+                // Whoever finds it and opens makes it durable.
+                let machine = capture.machine.kill();
+                drop(Host::new(&machine, 46).open().unwrap());
+                assert_eq!(generations(&machine.power_loss(&Crash::NONE_KEPT)), shown);
+            }
+            assert!(seen_half);
+            let end = &captures.last().unwrap().machine;
+            let durable = generations(&end.power_loss(&Crash::NONE_KEPT));
+            assert_eq!(durable, [before + 1; 2], "both are durable on return");
+        }
     }
 }
