@@ -21,11 +21,12 @@ pub struct Delete {
     pub confirm: Confirm,
 }
 
-/// What a deletion frees.
+/// What a deletion does. Nothing is freed yet: the space waits until stores can reclaim.
 #[derive(Serialize)]
 pub struct Deleted {
     name: String,
-    freed_bytes: Option<u64>,
+    freed_bytes: u64,
+    exclusive_bytes: Option<u64>,
     exclusive_settled: Option<bool>,
     shared_bytes: Option<u64>,
     dry_run: bool,
@@ -60,7 +61,8 @@ where
         }
         let deleted = Deleted {
             name,
-            freed_bytes: usage.as_ref().map(|usage| usage.exclusive_bytes),
+            freed_bytes: 0,
+            exclusive_bytes: usage.as_ref().map(|usage| usage.exclusive_bytes),
             exclusive_settled: usage.as_ref().map(|usage| usage.exclusive_settled),
             shared_bytes: usage.as_ref().map(|usage| usage.shared_bytes),
             dry_run: confirm.dry_run,
@@ -89,13 +91,16 @@ fn known(usage: offshoot::Result<Usage>) -> Result<Option<Usage>> {
 
 fn amount(usage: Option<&Usage>) -> String {
     let Some(usage) = usage else {
-        return "how much is freed is not known".to_owned();
+        return "how much it takes is not known".to_owned();
     };
-    let freed = sizes::human(usage.exclusive_bytes);
+    let own = sizes::human(usage.exclusive_bytes);
     let shared = sizes::human(usage.shared_bytes);
-    if usage.exclusive_settled {
-        format!("{freed} freed, {shared} shared with others stay")
-    } else {
-        format!("at least {freed} freed, at most {shared} shared with others stay")
-    }
+    let (at_least, at_most) = match usage.exclusive_settled {
+        true => ("", ""),
+        false => ("at least ", "at most "),
+    };
+    format!(
+        "{at_least}{own} of its own, {at_most}{shared} shared with others; space is not reclaimed \
+         yet"
+    )
 }
