@@ -1,11 +1,11 @@
 //! Damage to bytes that were acknowledged: an error with its place, never other data.
 
-use offshoot::format::batch::BatchHead;
+use offshoot::format::batch::{BatchHead, header_slots};
 use offshoot::format::record::{Record, Records};
 use offshoot::format::segment::segment_file_name;
 use offshoot::io::Disk;
 use offshoot::io::sim::SimMachine;
-use offshoot::{Damage, Error, SlotAddr};
+use offshoot::{Damage, Error, Secret, SlotAddr};
 
 use crate::log::write;
 use crate::model::{Action, Kind, Model, PAGE_SECTORS, SECTOR};
@@ -213,6 +213,43 @@ fn swap_replay_cut_detected() {
         missed += usize::from(never_wrong(&machine, &model, &format!("no {name}")) > 0);
     }
     assert!(missed >= 2, "{missed} of {} segments", names.len());
+}
+
+#[test]
+fn a_forged_table_is_refused() {
+    let start = &starts()[0];
+    let superblock = crate::superblocks::superblocks(&start.machine)
+        .into_iter()
+        .max_by_key(|superblock| superblock.generation)
+        .unwrap();
+    let at = superblock.tables.unwrap().at;
+    let all = batches(&start.machine);
+    let table = all.iter().find(|batch| batch.header.at == at).unwrap();
+    // The volume is given another name, and the checksum is made right.
+    let mut records = Vec::new();
+    let mut renamed = 0;
+    for record in Records::new(&table.records) {
+        let mut record = record.unwrap();
+        if let Record::Head(head) = &mut record {
+            head.name = "w0".to_owned();
+            renamed += 1;
+        }
+        record.encode(&mut records);
+    }
+    assert_eq!(renamed, 1);
+    let mut slots = vec![0; header_slots(records.len()) as usize * SLOT_LEN];
+    table
+        .header
+        .encode(&records, &mut slots, &Secret::from_bytes([7; 32]));
+    let machine = start.machine.kill();
+    overwrite(
+        &machine,
+        &file_of(at),
+        u64::from(at.slot) * SLOT_LEN as u64,
+        &slots,
+    );
+    let opened = Host::new(&machine, 91).open();
+    assert!(matches!(opened, Err(Error::Corrupt { .. })), "{opened:?}");
 }
 
 fn node_slots(machine: &SimMachine) -> Vec<SlotAddr> {

@@ -1,5 +1,6 @@
 //! The rules of keys and nonces, each a test of the name that the design gives it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use offshoot::{FileKms, KeyEpoch, Machine, Random};
 
 use crate::log::write;
 use crate::model::{Action, Kind, Model};
-use crate::nonces::{Nonces, batches};
+use crate::nonces::{Nonces, batches, last_batch};
 use crate::ops::starts;
 use crate::rig::{Dice, Host, Watch, clock, options};
 
@@ -36,11 +37,13 @@ fn copy(machine: &SimMachine) -> SimMachine {
 #[test]
 fn nonces_never_repeat() {
     let nonces = Arc::new(Nonces::default());
-    let mut seed = 0;
+    let (mut seed, mut salts) = (0, HashSet::new());
     // Opens, writes the same pages as everybody else, and ends without a close.
     let mut go_on = |machine: &SimMachine, number: u32| {
         seed += 1;
         let watch = Watch::on(machine, Default::default(), &nonces);
+        salts.extend(batches(machine).iter().map(|batch| batch.header.salt));
+        let found = batches(machine).len();
         let process = Host::new(machine, seed).open().unwrap();
         for page in [1, 2, 1, 5] {
             process
@@ -59,6 +62,16 @@ fn nonces_never_repeat() {
             .unwrap();
         process.act(&write(1, 1, number * 10 + 9)).unwrap();
         watch.check().unwrap();
+        // Not even the salt is one that anybody else has used, nor one that was read.
+        let all = batches(machine);
+        assert!(all.len() > found);
+        let own = all
+            .iter()
+            .map(|batch| batch.header.salt)
+            .filter(|salt| !salts.contains(salt));
+        let own: HashSet<_> = own.collect();
+        assert!(!own.is_empty() && !salts.contains(&last_batch(machine).unwrap().header.salt));
+        salts.extend(own);
     };
     for start in starts() {
         let backup = copy(&start.machine);
