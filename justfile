@@ -3,6 +3,10 @@
 default: check test
 
 # Formatting, lints, documentation.
+# Throughput and clone time beside a plain file.
+bench:
+    cargo bench
+
 check:
     cargo fmt --check
     cargo clippy --workspace --all-targets -- -D warnings
