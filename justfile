@@ -2,11 +2,11 @@
 
 default: check test
 
-# Formatting, lints, documentation.
 # Throughput and clone time beside a plain file.
 bench:
     cargo bench
 
+# Formatting, lints, documentation.
 check:
     cargo fmt --check
     cargo clippy --workspace --all-targets -- -D warnings
