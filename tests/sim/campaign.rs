@@ -37,7 +37,7 @@ impl Plan {
         };
         let states = number("OFFSHOOT_SIM_STATES").unwrap_or(0) as usize;
         Self {
-            sample: 3.max(states / 9_000),
+            sample: 3.max(states.saturating_sub(18_000) / 3_000),
             seed: number("OFFSHOOT_SIM_SEED").unwrap_or(1),
             recovery_every: 10,
             planted: Planted::Nothing,
@@ -66,7 +66,7 @@ pub struct Report {
     pub checked_until_failure: usize,
     pub took: Duration,
     /// The same bytes with the same expectations are checked once.
-    done: HashSet<([u8; 32], u64)>,
+    done: HashSet<State>,
 }
 
 /// One sequence from one start.
@@ -153,7 +153,8 @@ impl Job {
         nonces: &Arc<Nonces>,
         (plan, seed): (&Plan, u64),
     ) -> Result<(), String> {
-        if !report.lock().unwrap().note(machine, capture) {
+        let known = state(machine, capture);
+        if !report.lock().unwrap().note(known) {
             return Ok(());
         }
         let barriers = check(machine, &case_of(capture, nonces, seed))?;
@@ -168,7 +169,8 @@ impl Job {
         ];
         for (crash, seed) in again.iter().zip((seed + 256..).step_by(256)) {
             let machine = crashed(barrier, crash.as_ref());
-            if report.lock().unwrap().note(&machine, capture) {
+            let known = state(&machine, capture);
+            if report.lock().unwrap().note(known) {
                 report.lock().unwrap().recoveries += 1;
                 check(&machine, &case_of(capture, nonces, seed))
                     .map_err(|failure| format!("recovery crashed: {crash:?}: {failure}"))?;
@@ -191,15 +193,21 @@ impl Report {
     }
 
     /// Notes a state; false if it was checked before with the same expectations.
-    fn note(&mut self, machine: &SimMachine, capture: &Capture) -> bool {
-        let bytes = machine.fingerprint();
-        let mut hasher = DefaultHasher::new();
-        (&capture.possible, &capture.acknowledged).hash(&mut hasher);
-        self.distinct.insert(bytes);
-        let is_new = self.done.insert((bytes, hasher.finish()));
+    fn note(&mut self, state: State) -> bool {
+        self.distinct.insert(state.0);
+        let is_new = self.done.insert(state);
         self.checked += usize::from(is_new);
         is_new
     }
+}
+
+/// The bytes of a machine, and what is expected of it.
+type State = ([u8; 32], u64);
+
+fn state(machine: &SimMachine, capture: &Capture) -> State {
+    let mut hasher = DefaultHasher::new();
+    (&capture.possible, &capture.acknowledged).hash(&mut hasher);
+    (machine.fingerprint(), hasher.finish())
 }
 
 /// The captures of the last operation of a sequence. The same operations before it leave the
