@@ -478,3 +478,33 @@ fn a_table_that_is_damaged_missing_or_another_is_refused() {
         lineages(3_000)
     );
 }
+
+#[test]
+fn small_flushes_go_to_blocks_written_before_and_no_slot_of_a_batch_is_written_twice() {
+    let mut log = Log::on(SimMachine::new(), Position::default(), 64);
+    let writes = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = writes.clone();
+    log.machine.on_write(move |event| {
+        if event.name == "segment-00000001" && event.offset > 0 {
+            let slots = (event.bytes.len() / SLOT_LEN) as u64;
+            let slot = event.offset / SLOT_LEN as u64;
+            seen.lock().unwrap().push((slot, slots));
+        }
+    });
+    let mut append = |len: u32| {
+        writes.lock().unwrap().clear();
+        let at = log.append(len - 1, 7, 0).unwrap();
+        let writes = std::mem::take(&mut *writes.lock().unwrap());
+        let [(slot, written)] = writes[..] else {
+            panic!("not one write: {writes:?}");
+        };
+        assert_eq!(slot, u64::from(at.slot));
+        log.writer.note_flush();
+        written
+    };
+    // The second batch goes with zeroes for a quarter of the segment, and those after it find
+    // them there. A flush of more than 8 slots ends that, until the next small one.
+    let lens = [2, 2, 2, 2, 10, 2, 2, 30, 2];
+    let written = lens.map(&mut append);
+    assert_eq!(written, [2, 18, 2, 2, 10, 2, 18, 30 + 11, 2], "{lens:?}");
+}

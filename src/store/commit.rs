@@ -133,6 +133,7 @@ impl Inner {
         };
         let (through, segments) = {
             let mut commit = self.commit.lock();
+            commit.log.note_flush();
             (
                 commit.log.position().seq,
                 std::mem::take(&mut commit.unsynced),

@@ -86,6 +86,14 @@ pub fn slots_written(event: &WriteEvent<'_>) -> Vec<Slot> {
     (at.slot..end).map(|slot| (at.segment.0, slot)).collect()
 }
 
+/// Whether a write gives a slot nothing but zeroes: then it holds nothing, as before.
+pub fn only_zeroes(event: &WriteEvent<'_>, slot: Slot) -> bool {
+    let start = (u64::from(slot.1) * SLOT_LEN as u64).saturating_sub(event.offset) as usize;
+    let end = ((u64::from(slot.1) + 1) * SLOT_LEN as u64 - event.offset) as usize;
+    let bytes = &event.bytes[start..end.min(event.bytes.len())];
+    bytes.iter().all(|&byte| byte == 0)
+}
+
 /// The batch that starts these bytes, which lie at `at`.
 pub fn batch_at(bytes: &[u8], at: SlotAddr) -> Option<BatchHead> {
     let left = SEGMENT_SLOTS.checked_sub(at.slot)?;

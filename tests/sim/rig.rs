@@ -217,7 +217,9 @@ impl Watch {
                 seen.faults
                     .push(format!("acknowledged slot {slot:?} was written again"));
             }
-            seen.written.insert(slot);
+            if !nonces::only_zeroes(event, slot) {
+                seen.written.insert(slot);
+            }
         }
         if let Err(fault) = nonces.witness(event) {
             seen.faults.push(fault);
