@@ -76,8 +76,8 @@ pub use crate::format::catalog::{HeadKind, HeadState};
 pub use crate::kms::{Context, KeyService, KmsError};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
-    Cursor, Import, Machine, Options, Snapshot, SnapshotInfo, Store, StoreInfo, Usage, Volume,
-    VolumeInfo,
+    Cursor, Import, Machine, Options, Snapshot, SnapshotInfo, SnapshotType, Store, StoreInfo,
+    Usage, Volume, VolumeInfo,
 };
 pub use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PageNo, ResourceId,
