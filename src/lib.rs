@@ -69,7 +69,7 @@ mod store;
 
 pub mod check;
 
-pub use crate::crypto::Secret;
+pub use crate::crypto::{PAGE_CIPHER, Secret};
 pub use crate::error::{Damage, Error, Kind, Result};
 pub use crate::file_kms::{FileKms, KeyInfo};
 pub use crate::format::catalog::{HeadKind, HeadState};

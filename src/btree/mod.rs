@@ -15,6 +15,7 @@ mod iter;
 mod node;
 mod read;
 mod remove;
+mod table;
 mod write;
 
 use crate::btree::node::Body;
@@ -23,6 +24,7 @@ use crate::sync::Arc;
 
 pub use crate::btree::iter::Iter;
 pub use crate::btree::node::{Child, Node, NodeSource};
+pub use crate::btree::table::PageTable;
 
 /// A page table. A clone costs nothing and shares every node.
 ///

@@ -138,19 +138,49 @@ impl Node {
     /// The items, to be changed: the node is dirty then, and born in `key_epoch`.
     pub(super) fn body_mut(&mut self, key_epoch: KeyEpoch) -> &mut Body {
         self.key_epoch = key_epoch;
-        self.written.take();
+        if self.written.take().is_some() {
+            self.body.release();
+        }
         &mut self.body
+    }
+
+    /// A written node that holds no others in memory.
+    pub fn released(&self) -> Self {
+        let mut body = self.body.clone();
+        body.release();
+        Self {
+            key_epoch: self.key_epoch,
+            level: self.level,
+            body,
+            written: self.written.clone(),
+        }
     }
 }
 
 impl Clone for Node {
     /// A copy has no address: it is made to be changed.
     fn clone(&self) -> Self {
-        Self::new(self.key_epoch, self.level, self.body.clone())
+        let mut body = self.body.clone();
+        if self.written().is_some() {
+            body.release();
+        }
+        Self::new(self.key_epoch, self.level, body)
     }
 }
 
 impl Body {
+    /// Lets go of children that have an address, as those of a written node do: they can be
+    /// loaded, and memory would fill up with them.
+    fn release(&mut self) {
+        if let Self::Inner(children) = self {
+            for (_, child) in children {
+                if let Some(at) = child.written() {
+                    *child = Child::Disk(at);
+                }
+            }
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Leaf(pages) => pages.len(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::btree::{Fanout, NodeSource, Tree};
+use crate::btree::{Fanout, NodeSource, PageTable};
 use crate::error::{Damage, Error, Result};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState, KeyEpochRecord, RootSource};
 use crate::format::entry::Entry;
@@ -17,7 +17,7 @@ pub struct Head {
     /// All but the root, which is `Keep` here.
     pub record: HeadRecord,
     /// The page table.
-    pub tree: Tree,
+    pub tree: PageTable,
 }
 
 /// The state of a store but for its segments.
@@ -28,7 +28,13 @@ pub struct Catalog {
     lineage: LineageTree,
     key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
     next: NextIds,
+    /// At least as many pages as are left to fold into page tables.
+    unfolded: usize,
 }
+
+/// A branch shares the pages that are left to fold, and then each side folds its own; with more
+/// than this the source is folded first.
+const UNFOLDED_MAX: usize = if cfg!(test) { 16 } else { 1 << 20 };
 
 /// What applying a record needs beside the catalog.
 #[derive(Clone, Copy)]
@@ -67,6 +73,7 @@ impl Catalog {
             lineage: LineageTree::default(),
             key_epochs: BTreeMap::new(),
             next,
+            unfolded: 0,
         }
     }
 
@@ -104,8 +111,8 @@ impl Catalog {
         &self.lineage
     }
 
-    /// Gives a head a new page table after a change of pages.
-    pub fn install(&mut self, id: HeadId, tree: Tree) {
+    /// Gives a head a new page table after a change of its pages or nodes.
+    pub fn install(&mut self, id: HeadId, tree: PageTable) {
         if let Some(head) = self.heads.get_mut(&id) {
             head.tree = tree;
             let lineage = head.record.lineage;
@@ -114,7 +121,7 @@ impl Catalog {
     }
 
     /// Gives a head the written form of the page table it has, if it still has that one.
-    pub fn install_written(&mut self, id: HeadId, before: &Tree, written: Tree) {
+    pub fn install_written(&mut self, id: HeadId, before: &PageTable, written: PageTable) {
         if let Some(head) = self
             .heads
             .get_mut(&id)
@@ -130,16 +137,24 @@ impl Catalog {
             Record::Pages { head, deltas } => {
                 let mut tree = self.tree_of(*head, context)?;
                 for delta in deltas {
-                    let old = set_page(&mut tree, delta, context)?;
-                    if !delta.replaces(old.as_ref()) {
+                    let entry = Entry::Data(delta.entry);
+                    let old = tree.overlay(context.nodes, delta.page, entry)?;
+                    if old.is_some() && !delta.replaces(old.as_ref()) {
                         return Err(context.inconsistent("a page replaces another than it says"));
                     }
                 }
+                self.unfolded += deltas.len();
                 self.install(*head, tree);
             }
             Record::Zeroes(range) => {
                 let mut tree = self.tree_of(range.head, context)?;
-                set_zeroes(&mut tree, range, context)?;
+                let entry = Entry::Zero {
+                    key_epoch: range.key_epoch,
+                };
+                for page in range.pages().start.0..range.pages().end.0 {
+                    tree.overlay(context.nodes, PageNo(page), entry)?;
+                }
+                self.unfolded += range.count as usize;
                 self.install(range.head, tree);
             }
             Record::Discard(range) => {
@@ -163,11 +178,34 @@ impl Catalog {
         Ok(())
     }
 
-    fn tree_of(&self, id: HeadId, context: Context<'_>) -> Result<Tree> {
+    fn tree_of(&self, id: HeadId, context: Context<'_>) -> Result<PageTable> {
         match self.heads.get(&id) {
             Some(head) => Ok(head.tree.clone()),
             None => Err(context.inconsistent("pages of a head that does not exist")),
         }
+    }
+
+    /// The page table that a new head takes from another.
+    fn branched(
+        &mut self,
+        new: &HeadRecord,
+        source: HeadId,
+        context: Context<'_>,
+    ) -> Result<PageTable> {
+        let mut tree = self.tree_of(source, context)?;
+        let len = tree.overlay_len();
+        // Nodes that both sides share are born above both.
+        let epoch = self.key_epochs.get(&new.key_epoch);
+        let birth = epoch.and_then(|epoch| epoch.above).map(|link| link.to);
+        if let Some(birth) = birth.filter(|_| len > 0 && self.unfolded + len > UNFOLDED_MAX) {
+            tree.fold(context.nodes, context.fanout, birth, len)?;
+            self.unfolded = self.unfolded.saturating_sub(len);
+            if let Some(head) = self.heads.get_mut(&source) {
+                head.tree = tree.clone();
+            }
+        }
+        self.unfolded += tree.overlay_len();
+        Ok(tree)
     }
 
     fn apply_head(&mut self, record: &HeadRecord, context: Context<'_>) -> Result<()> {
@@ -178,9 +216,9 @@ impl Catalog {
         }
         let tree = match record.root {
             RootSource::Keep => self.tree_of(record.head, context)?,
-            RootSource::CopyOf(source) => self.tree_of(source, context)?,
-            RootSource::Empty => Tree::default(),
-            RootSource::Node(node) => Tree::from_root(Some(node)),
+            RootSource::CopyOf(source) => self.branched(record, source, context)?,
+            RootSource::Empty => PageTable::default(),
+            RootSource::Node(node) => PageTable::from_root(Some(node)),
         };
         if let Some(old) = self.heads.get(&record.head) {
             let key = (old.record.kind, old.record.name.clone());
@@ -213,7 +251,11 @@ impl Catalog {
 }
 
 /// Maps a page; gives what was mapped there before.
-pub fn set_page(tree: &mut Tree, delta: &PageDelta, context: Context<'_>) -> Result<Option<Entry>> {
+pub fn set_page(
+    tree: &mut PageTable,
+    delta: &PageDelta,
+    context: Context<'_>,
+) -> Result<Option<Entry>> {
     let entry = Entry::Data(delta.entry);
     tree.set(
         context.nodes,
@@ -225,7 +267,7 @@ pub fn set_page(tree: &mut Tree, delta: &PageDelta, context: Context<'_>) -> Res
 }
 
 /// Makes pages explicit zeroes.
-pub fn set_zeroes(tree: &mut Tree, range: &PageRange, context: Context<'_>) -> Result<()> {
+pub fn set_zeroes(tree: &mut PageTable, range: &PageRange, context: Context<'_>) -> Result<()> {
     let entry = Entry::Zero {
         key_epoch: range.key_epoch,
     };
@@ -242,7 +284,7 @@ pub fn set_zeroes(tree: &mut Tree, range: &PageRange, context: Context<'_>) -> R
 }
 
 /// Unmaps pages; says whether any was mapped.
-pub fn discard(tree: &mut Tree, range: &PageRange, context: Context<'_>) -> Result<bool> {
+pub fn discard(tree: &mut PageTable, range: &PageRange, context: Context<'_>) -> Result<bool> {
     tree.remove_range(
         context.nodes,
         context.fanout,

@@ -2,7 +2,7 @@ use super::{
     Catalog, Context, HeadKey, NewHead, branch_head, check_snapshot_name, check_volume_name,
     create_head,
 };
-use crate::btree::{Fanout, Node, NodeSource, Tree};
+use crate::btree::{Fanout, Node, NodeSource, PageTable};
 use crate::catalog::{HeadKeys, Plan};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
@@ -118,7 +118,8 @@ impl Family {
 
     /// Changes something in a head.
     pub fn touch(&mut self, head: usize) {
-        self.catalog.install(self.heads[head].id, Tree::default());
+        self.catalog
+            .install(self.heads[head].id, PageTable::default());
     }
 
     pub fn record(&self, head: usize) -> HeadRecord {

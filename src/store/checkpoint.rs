@@ -3,7 +3,8 @@
 //! Writers go on meanwhile: a checkpoint is of the moment it starts, and what they append is
 //! rolled forward from there.
 
-use crate::btree::{Node, Tree};
+use crate::btree::{Node, PageTable};
+use crate::catalog::Head;
 use crate::error::Result;
 use crate::format::catalog::{HeadRecord, RootSource, SaltRecord, SegmentRecord};
 use crate::format::node::NodeRef;
@@ -17,6 +18,8 @@ use crate::units::{HeadKeyId, Seq, SlotAddr};
 
 /// A checkpoint is made once this much log has come since the last one.
 const LOG_LEN_MAX: u64 = 256 << 20;
+/// Most pages that are folded into a page table at once.
+const FOLD_PAGES: usize = 64;
 /// Most nodes in one batch.
 const BATCH_NODES_MAX: usize = 256;
 
@@ -25,7 +28,7 @@ struct Moment {
     position: Position,
     next: NextIds,
     records: Vec<Record>,
-    heads: Vec<(HeadRecord, Tree)>,
+    heads: Vec<(HeadRecord, PageTable)>,
 }
 
 impl Inner {
@@ -52,6 +55,7 @@ impl Inner {
 
     fn checkpoint_with(&self, mut last: MutexGuard<'_, Checkpointed>, closing: bool) -> Result<()> {
         self.writable()?;
+        self.fold()?;
         let moment = self.moment();
         let is_new = moment.position.seq != last.superblock.position.seq;
         if !is_new && last.superblock.clean {
@@ -85,6 +89,33 @@ impl Inner {
         commit.log_len = commit.log_len.saturating_sub(log_len);
         drop(commit);
         self.claim_head_keys(&mut last, &moment)
+    }
+
+    /// Folds what recovery left over the page tables, a little at a time: others write meanwhile.
+    fn fold(&self) -> Result<()> {
+        loop {
+            let overlaid = |head: &&Head| head.tree.is_overlaid();
+            let Some(head) = self.state.read().heads().find(overlaid).cloned() else {
+                return Ok(());
+            };
+            // Leaves are read before the lock is taken.
+            let pages = head.tree.overlaid(&self.nodes, FOLD_PAGES)?;
+            head.tree.load(&self.nodes, &pages)?;
+            let _commit = self.commit.lock();
+            self.usable()?;
+            let id = head.record.head;
+            let head = self
+                .state
+                .read()
+                .heads()
+                .find(|head| head.record.head == id)
+                .cloned();
+            let head = head.expect("BUG: no head vanishes");
+            let mut tree = head.tree;
+            tree.fold(&self.nodes, self.fanout, head.record.key_epoch, FOLD_PAGES)?;
+            // It has nodes of its own epoch now, so that epoch is not idle.
+            self.state.write().install(id, tree);
+        }
     }
 
     fn moment(&self) -> Moment {
@@ -140,6 +171,7 @@ impl Inner {
                 key_epoch: node.key_epoch(),
                 hash: crate::crypto::hash(slot),
             });
+            self.nodes.insert(at, Arc::new(node.released()));
         }
         Ok(())
     }
@@ -216,7 +248,7 @@ impl Inner {
         let mut state = self.state.write();
         for (head, tree) in &moment.heads {
             let root = tree.root_ref().expect("BUG: its nodes were just written");
-            state.install_written(head.head, tree, Tree::from_root(root));
+            state.install_written(head.head, tree, PageTable::from_root(root));
         }
     }
 

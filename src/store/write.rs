@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::btree::Tree;
+use crate::btree::PageTable;
 use crate::catalog::{Head, discard, set_page, set_zeroes};
 use crate::error::{Error, Result};
 use crate::format::entry::Entry;
@@ -14,8 +14,8 @@ use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
 
 /// Explicit zeroes take an item each in memory, so a batch makes only so many.
 const ZERO_PAGES_MAX: u64 = 1 << 16;
-/// What such an item counts as towards the next checkpoint, in bytes of log.
-const ZERO_PAGE_COST: u64 = 64;
+/// What such an item counts as towards the next checkpoint, in bytes of log: as a page's.
+const ZERO_PAGE_COST: u64 = 4096;
 
 /// The contents that some pages are to have.
 pub(super) struct NewPages<'a> {
@@ -188,6 +188,7 @@ impl Inner {
             return Ok(());
         }
         let mut sealed = self.seal(runtime, &new)?;
+        self.load_leaves(runtime, &new.pages)?;
         let mut commit = self.commit.lock();
         self.usable()?;
         let head = self.head(runtime.head, runtime.kind)?;
@@ -241,6 +242,15 @@ impl Inner {
         }
         self.state.write().install(runtime.head, tree);
         Ok(())
+    }
+
+    /// Reads the leaves that pages are in, so that nobody waits for that behind the commit lock.
+    fn load_leaves(&self, runtime: &Runtime, pages: &[PageNo]) -> Result<()> {
+        let tree = self.head(runtime.head, runtime.kind)?.tree;
+        // A run of pages is in few leaves.
+        let some = pages.iter().step_by(32).chain(pages.last());
+        let some: Vec<PageNo> = some.copied().collect();
+        tree.load(&self.nodes, &some)
     }
 
     /// The volume may have shrunk since the call was checked.
@@ -305,7 +315,7 @@ impl Inner {
     /// Clears pages in a page table; adds the record if that changes anything.
     fn clear_in(
         &self,
-        tree: &mut Tree,
+        tree: &mut PageTable,
         clear: Clear,
         range: &PageRange,
         records: &mut Vec<u8>,
@@ -327,7 +337,12 @@ impl Inner {
         Ok(changed)
     }
 
-    fn set_in(&self, tree: &mut Tree, sealed: &Sealed, body: SlotAddr) -> Result<Vec<PageDelta>> {
+    fn set_in(
+        &self,
+        tree: &mut PageTable,
+        sealed: &Sealed,
+        body: SlotAddr,
+    ) -> Result<Vec<PageDelta>> {
         let page_slots = self.segments.geometry().page_slots();
         let mut deltas = Vec::with_capacity(sealed.pages.len());
         let mut at = body;

@@ -195,7 +195,7 @@ impl Sim {
             let records = Records::new(&head.records).map(Result::unwrap).collect();
             let batch = Batch {
                 records,
-                len: event.bytes.len() as u64,
+                len: u64::from(head.end().slot - at.slot) * PAGE,
                 head,
             };
             seen.lock().unwrap().push(batch);
