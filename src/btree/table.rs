@@ -4,8 +4,8 @@
 //! store takes minutes. So it puts pages into a second tree, in memory, which hides the first;
 //! they are folded into the first one by the next checkpoint.
 //!
-//! Invariant: a page of the overlay is newer than what the base says of it, and no page is in the
-//! overlay that was changed after the recovery.
+//! Invariant: a page of the overlay is newer than what the base says of it. It was written in the
+//! head's open epoch, and not changed after the recovery.
 
 use std::iter::{FusedIterator, Peekable};
 use std::ops::Range;
@@ -25,8 +25,6 @@ use crate::units::{KeyEpoch, PageNo};
 pub struct PageTable {
     pub(super) base: Tree,
     overlay: Tree,
-    /// Most pages that the overlay may hold.
-    overlay_len: usize,
 }
 
 impl PageTable {
@@ -120,21 +118,13 @@ impl PageTable {
         entry: Entry,
     ) -> Result<Option<Entry>> {
         let fanout = Fanout::default();
-        let old = self
-            .overlay
-            .set(source, fanout, entry.key_epoch(), page, entry)?;
-        self.overlay_len += usize::from(old.is_none());
-        Ok(old)
+        self.overlay
+            .set(source, fanout, entry.key_epoch(), page, entry)
     }
 
     /// Whether recovery left pages over the base.
     pub fn is_overlaid(&self) -> bool {
         self.overlay.root_ref() != Some(None)
-    }
-
-    /// At least as many pages as the overlay holds.
-    pub fn overlay_len(&self) -> usize {
-        self.overlay_len
     }
 
     /// The first pages of the overlay, at most `count`.
@@ -146,7 +136,7 @@ impl PageTable {
     }
 
     /// Moves the first pages of the overlay, at most `count`, into the base. Nodes that this
-    /// changes are born in `key_epoch`, the head's open one: no other head has them.
+    /// changes are born in `key_epoch`.
     pub fn fold(
         &mut self,
         source: &dyn NodeSource,
@@ -167,7 +157,6 @@ impl PageTable {
             self.overlay
                 .remove_range(source, Fanout::default(), key_epoch, range)?;
         }
-        self.overlay_len = self.overlay_len.saturating_sub(items.len());
         Ok(())
     }
 

@@ -28,13 +28,7 @@ pub struct Catalog {
     lineage: LineageTree,
     key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
     next: NextIds,
-    /// At least as many pages as are left to fold into page tables.
-    unfolded: usize,
 }
-
-/// A branch shares the pages that are left to fold, and then each side folds its own; with more
-/// than this the source is folded first.
-const UNFOLDED_MAX: usize = if cfg!(test) { 16 } else { 1 << 20 };
 
 /// What applying a record needs beside the catalog.
 #[derive(Clone, Copy)]
@@ -73,7 +67,6 @@ impl Catalog {
             lineage: LineageTree::default(),
             key_epochs: BTreeMap::new(),
             next,
-            unfolded: 0,
         }
     }
 
@@ -87,6 +80,11 @@ impl Catalog {
         self.heads
             .get(&id)
             .filter(|head| head.record.state != HeadState::Deleted)
+    }
+
+    /// A head, be it deleted.
+    pub fn any_head(&self, id: HeadId) -> Option<&Head> {
+        self.heads.get(&id)
     }
 
     /// All heads, tombstones included, in the order of their numbers.
@@ -143,7 +141,6 @@ impl Catalog {
                         return Err(context.inconsistent("a page replaces another than it says"));
                     }
                 }
-                self.unfolded += deltas.len();
                 self.install(*head, tree);
             }
             Record::Zeroes(range) => {
@@ -154,7 +151,6 @@ impl Catalog {
                 for page in range.pages().start.0..range.pages().end.0 {
                     tree.overlay(context.nodes, PageNo(page), entry)?;
                 }
-                self.unfolded += range.count as usize;
                 self.install(range.head, tree);
             }
             Record::Discard(range) => {
@@ -173,7 +169,11 @@ impl Catalog {
                 self.key_epochs.insert(record.key_epoch, (**record).clone());
             }
             // These say where things are, not what they are.
-            Record::Nodes(_) | Record::Segment(_) | Record::Salt(_) | Record::Table { .. } => {}
+            Record::Nodes(_)
+            | Record::Segment(_)
+            | Record::Salt(_)
+            | Record::Table { .. }
+            | Record::Summary(_) => {}
         }
         Ok(())
     }
@@ -185,7 +185,8 @@ impl Catalog {
         }
     }
 
-    /// The page table that a new head takes from another.
+    /// The page table that a new head takes from another. Both are to share its nodes, so what
+    /// recovery left over them is folded in first, and is born in the epoch above both.
     fn branched(
         &mut self,
         new: &HeadRecord,
@@ -193,18 +194,16 @@ impl Catalog {
         context: Context<'_>,
     ) -> Result<PageTable> {
         let mut tree = self.tree_of(source, context)?;
-        let len = tree.overlay_len();
-        // Nodes that both sides share are born above both.
-        let epoch = self.key_epochs.get(&new.key_epoch);
-        let birth = epoch.and_then(|epoch| epoch.above).map(|link| link.to);
-        if let Some(birth) = birth.filter(|_| len > 0 && self.unfolded + len > UNFOLDED_MAX) {
-            tree.fold(context.nodes, context.fanout, birth, len)?;
-            self.unfolded = self.unfolded.saturating_sub(len);
+        if tree.is_overlaid() {
+            let epoch = self.key_epochs.get(&new.key_epoch);
+            let above = epoch.and_then(|epoch| epoch.above);
+            let what = "a head has pages and no key epoch above its branches";
+            let birth = above.ok_or_else(|| context.inconsistent(what))?.to;
+            tree.fold(context.nodes, context.fanout, birth, usize::MAX)?;
             if let Some(head) = self.heads.get_mut(&source) {
                 head.tree = tree.clone();
             }
         }
-        self.unfolded += tree.overlay_len();
         Ok(tree)
     }
 

@@ -82,6 +82,8 @@ codes! {
         "A page delta says that it took the place of something that was not there."
     LOG_SCAN_ABANDONED CorruptMetadata "OF-0310 log-scan-abandoned"
         "Behind the end of the log lie too many things that look like batches and are none."
+    LOG_SUMMARY CorruptMetadata "OF-0311 log-summary"
+        "A summary says something else than the batches that it sums up."
 
     TABLE_DAMAGED CorruptMetadata "OF-0401 table-damaged"
         "A table batch is damaged or is not the one that was named."

@@ -10,7 +10,7 @@ use crate::check::scan::{Scan, scan};
 use crate::check::state::State;
 use crate::check::superblocks::{Chosen, choose};
 use crate::check::tables::{self, Tables};
-use crate::check::{catalog, replay};
+use crate::check::{catalog, replay, summaries};
 use crate::crypto::Secret;
 use crate::error::Result;
 use crate::format::catalog::SegmentRecord;
@@ -146,6 +146,7 @@ impl<'a> Image<'a> {
                 && self.complete
                 && let Ok(head) = self.files.batch(link.at, geometry)
             {
+                summaries::verify(&head, &self.files, geometry, findings);
                 replay::apply(&mut self.state, &head, &self.files, findings);
             }
             // A batch that fits proves its segment, whether or not a record names it.

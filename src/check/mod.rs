@@ -26,6 +26,7 @@ mod scan;
 mod segments;
 mod spans;
 mod state;
+mod summaries;
 mod superblocks;
 mod tables;
 #[cfg(test)]

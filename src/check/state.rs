@@ -142,6 +142,7 @@ impl State {
             | Record::Zeroes(_)
             | Record::Discard(_)
             | Record::Nodes(_)
+            | Record::Summary(_)
             | Record::Table { .. } => {
                 let damage = Damage::Inconsistent("a record of the log is in a table");
                 findings.add(codes::TABLE_RECORD, at, damage);

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod node;
 pub mod record;
 pub mod segment;
+pub mod summary;
 pub mod superblock;
 
 /// All structs of the format.
@@ -31,6 +32,8 @@ pub const LAYOUT: &[layout::Struct] = &[
     catalog::DiskSegment::LAYOUT,
     catalog::DiskSalt::LAYOUT,
     record::DiskTable::LAYOUT,
+    summary::DiskSummary::LAYOUT,
+    summary::DiskSummaryItem::LAYOUT,
     node::NodeHeader::LAYOUT,
     node::LeafItem::LAYOUT,
     node::InnerItem::LAYOUT,

@@ -12,6 +12,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::{DataEntry, DiskEntry, Entry};
 use crate::format::layout::disk_struct;
+use crate::format::summary::Summary;
 use crate::format::superblock::TableRef;
 use crate::units::{HeadId, KeyEpoch, PageNo, SegmentId, SlotAddr};
 
@@ -25,11 +26,12 @@ const KEY_EPOCH: u16 = 7;
 const SEGMENT: u16 = 8;
 const SALT: u16 = 9;
 const TABLE: u16 = 10;
+const SUMMARY: u16 = 11;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary.
         kind: U16,
         /// Zero.
         reserved: U16,
@@ -37,6 +39,9 @@ disk_struct! {
         len: U32,
     }
 }
+
+/// Length of the start of a record in bytes.
+pub const RECORD_HEADER_LEN: usize = size_of::<RecordHeader>();
 
 disk_struct! {
     /// Pages: the head they are written to; page deltas follow, ascending by page.
@@ -125,6 +130,8 @@ pub enum Record {
         /// The table batch before.
         previous: Option<TableRef>,
     },
+    /// What the batches of the segment before say. It changes nothing.
+    Summary(Box<Summary>),
 }
 
 /// A page that was written, and what it took the place of.
@@ -239,6 +246,7 @@ impl Record {
             Self::Segment(_) => SEGMENT,
             Self::Salt(_) => SALT,
             Self::Table { .. } => TABLE,
+            Self::Summary(_) => SUMMARY,
         }
     }
 
@@ -273,6 +281,7 @@ impl Record {
             Self::KeyEpoch(key_epoch) => key_epoch.encode(out),
             Self::Segment(segment) => segment.encode(out),
             Self::Salt(salt) => salt.encode(out),
+            Self::Summary(summary) => summary.encode(out),
             Self::Table { part, previous } => {
                 let at = previous.map(|table| table.at).unwrap_or_default();
                 let disk = DiskTable {
@@ -300,6 +309,7 @@ impl Record {
             KEY_EPOCH => Self::KeyEpoch(Box::new(KeyEpochRecord::decode(body)?)),
             SEGMENT => Self::Segment(SegmentRecord::decode(body)?),
             SALT => Self::Salt(SaltRecord::decode(body)?),
+            SUMMARY => Self::Summary(Box::new(Summary::decode(body)?)),
             TABLE => {
                 let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 let segment = SegmentId(disk.previous_segment.get());
@@ -356,6 +366,15 @@ fn decode_range(body: &[u8]) -> Result<PageRange, Damage> {
         first: PageNo(disk.first_page.get()),
         count: disk.page_count.get(),
     })
+}
+
+/// What a summary keeps of a batch's records: of a table batch only that it is one.
+pub fn in_summary(records: &[u8]) -> &[u8] {
+    let len = size_of::<RecordHeader>() + size_of::<DiskTable>();
+    match RecordHeader::ref_from_prefix(records) {
+        Ok((header, _)) if header.kind.get() == TABLE => records.get(..len).unwrap_or(records),
+        _ => records,
+    }
 }
 
 /// Reads the records of a batch one after another.

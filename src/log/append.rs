@@ -5,6 +5,8 @@ use std::io;
 use crate::crypto::Secret;
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchHeader, header_slots};
+use crate::format::record::{RECORD_HEADER_LEN, Record, in_summary};
+use crate::format::summary::{Summary, SummaryBatch};
 use crate::format::superblock::Position;
 use crate::segment::{Segment, Segments};
 use crate::sync::Arc;
@@ -15,6 +17,9 @@ const SMALL_FLUSH_LEN: u64 = 32 << 10;
 /// So much is zeroed ahead of small flushes at once, in slots.
 const ZERO_AHEAD_SLOTS: u32 = 256;
 
+/// A summary takes at most this part of a segment: 1 in so many.
+const SUMMARY_SHARE: u32 = 8;
+
 /// The end of the log, where the next batch goes.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -23,6 +28,7 @@ pub struct LogWriter {
     tail: Option<Arc<Segment>>,
     next_segment: SegmentId,
     ahead: ZeroAhead,
+    summary: Summary,
 }
 
 /// How far the tail was written with zeroes ahead of the log's end.
@@ -91,6 +97,7 @@ impl LogWriter {
             tail,
             next_segment,
             ahead: ZeroAhead::default(),
+            summary: empty_summary(position),
         }
     }
 
@@ -103,6 +110,36 @@ impl LogWriter {
     /// The point after the last batch.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// The summary of the tail if a batch does not fit there any more and the summary fits with it
+    /// into another segment: to be appended as the first batch there, after
+    /// [`Self::start_segment`].
+    pub fn summary_due(
+        &self,
+        segment_slots: u32,
+        records_len: usize,
+        slots: u32,
+    ) -> Option<Vec<u8>> {
+        let slots = header_slots(records_len) + slots;
+        let end = self.position.end;
+        let is_full = end.segment == self.summary.segment && end.slot + slots > segment_slots;
+        let own = header_slots(RECORD_HEADER_LEN + self.summary.encoded_len());
+        let fits = own <= segment_slots / SUMMARY_SHARE && own + slots < segment_slots;
+        if !is_full || !fits || self.summary.batches.len() < 2 {
+            return None;
+        }
+        let mut records = Vec::new();
+        Record::Summary(Box::new(self.summary.clone())).encode(&mut records);
+        Some(records)
+    }
+
+    /// Makes a segment, durable before this returns, for the next batch.
+    pub fn start_segment(&mut self, segments: &Segments) -> Result<()> {
+        let segment = segments.create(self.next_segment)?;
+        self.next_segment = SegmentId(self.next_segment.0 + 1);
+        self.tail = Some(segment);
+        Ok(())
     }
 
     /// Finds room for a batch; makes a segment (durable before this returns) if there is none.
@@ -140,14 +177,9 @@ impl LogWriter {
                 slot: 1,
             },
             _ => {
-                let segment = segments.create(self.next_segment)?;
-                self.next_segment = SegmentId(self.next_segment.0 + 1);
-                let at = SlotAddr {
-                    segment: segment.id(),
-                    slot: 1,
-                };
-                self.tail = Some(segment);
-                at
+                let segment = self.next_segment;
+                self.start_segment(segments)?;
+                SlotAddr { segment, slot: 1 }
             }
         };
         Ok(Place {
@@ -193,7 +225,7 @@ impl LogWriter {
         let (head, _) = bytes.split_at_mut(place.header_slots as usize * SLOT_LEN);
         let chain = header.encode(records, head, &self.key);
         let hash = crate::crypto::hash(head);
-        let tail = self.tail.as_ref().expect("BUG: a place is in a segment");
+        let tail = self.tail.clone().expect("BUG: a place is in a segment");
         let len = bytes.len();
         let zeroes = self
             .ahead
@@ -207,11 +239,36 @@ impl LogWriter {
                 slot: place.at.slot + (bytes.len() / SLOT_LEN) as u32,
             };
         }
+        self.sum_up(&place, chain, salt, records);
         self.position = Position {
             seq: header.seq,
             chain,
             end: header.end(records.len()),
         };
-        Ok((tail.clone(), hash))
+        Ok((tail, hash))
+    }
+
+    fn sum_up(&mut self, place: &Place, chain: [u8; 32], salt: [u8; 12], records: &[u8]) {
+        if self.summary.segment != place.at.segment {
+            self.summary = empty_summary(self.position);
+            self.summary.segment = place.at.segment;
+        }
+        self.summary.batches.push(SummaryBatch {
+            slot: place.at.slot,
+            header_slots: place.header_slots,
+            body_slots: place.body_slots,
+            salt,
+            chain,
+            records: in_summary(records).to_vec(),
+        });
+    }
+}
+
+/// Of a segment that nothing was appended to yet.
+fn empty_summary(before: Position) -> Summary {
+    Summary {
+        segment: SegmentId(0),
+        before,
+        batches: Vec::new(),
     }
 }

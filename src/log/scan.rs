@@ -2,7 +2,8 @@
 //!
 //! A batch counts if it names, by position and keyed chain value, the one before. What is torn
 //! after the last batch known to be durable is dropped; what is damaged at or before it is
-//! reported, never dropped.
+//! reported, never dropped. A segment that was filled is summed up by the first batch of the
+//! next one, so that its headers need not be read one by one.
 
 use std::collections::HashMap;
 
@@ -10,6 +11,7 @@ use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
 use crate::format::batch::BatchHead;
 use crate::format::record::{Record, Records};
+use crate::format::summary::Summary;
 use crate::format::superblock::{Position, Superblock};
 use crate::segment::Segments;
 use crate::units::{Location, SLOT_LEN, SegmentId, Seq, SlotAddr};
@@ -20,51 +22,75 @@ const CHUNK_SLOTS: u32 = 256;
 /// The batches after a checkpoint that count.
 #[derive(Debug)]
 pub struct Scan {
-    /// The batches in order, with their records.
-    pub batches: Vec<(BatchHead, Vec<Record>)>,
+    /// The batches in order.
+    pub batches: Vec<Batch>,
     /// The point after the last of them.
     pub end: Position,
     /// Whether the slot at the end was never written.
     pub end_is_blank: bool,
 }
 
+/// A batch that counts.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Its first slot.
+    pub at: SlotAddr,
+    /// Header slots.
+    pub header_slots: u32,
+    /// The point after it.
+    pub after: Position,
+    /// Salt of the subkeys that its pages are sealed under.
+    pub salt: [u8; 12],
+    /// Its records; of a table batch perhaps only the first.
+    pub records: Vec<u8>,
+}
+
+impl Batch {
+    fn of_head(head: BatchHead) -> Self {
+        Self {
+            at: head.header.at,
+            header_slots: head.body().slot - head.header.at.slot,
+            after: Position {
+                seq: head.header.seq,
+                chain: head.chain,
+                end: head.end(),
+            },
+            salt: head.header.salt,
+            records: head.records,
+        }
+    }
+
+    /// Its first body slot.
+    fn body(&self) -> SlotAddr {
+        SlotAddr {
+            slot: self.at.slot.saturating_add(self.header_slots),
+            ..self.at
+        }
+    }
+}
+
 /// Reads the log from a superblock's position to its end.
 pub fn scan(segments: &Segments, key: &Secret, from: &Superblock) -> Result<Scan> {
-    let log = Reader {
-        segments,
-        key,
-        firsts: firsts(segments, from.position.end.segment)?,
-    };
-    let mut heads = Vec::new();
-    let mut end = from.position;
-    while let Some(head) = log.next(end)? {
-        end = Position {
-            seq: head.header.seq,
-            chain: head.chain,
-            end: head.end(),
-        };
-        heads.push(head);
-    }
-    let durable_through = heads
-        .iter()
-        .map(|head| head.header.durable_through)
-        .fold(from.durable_through.max(from.position.seq), Seq::max);
+    let mut log = Reader::new(segments, key, from)?;
     let mut batches = Vec::new();
     let mut end = from.position;
-    for head in heads {
-        let records = match log.verify(&head, durable_through)? {
-            Ok(records) => records,
-            Err(damage) if head.header.seq <= durable_through => {
-                return Err(corrupt(head.header.at, damage));
+    while let Some(batch) = log.next(end)? {
+        end = batch.after;
+        batches.push(batch);
+    }
+    let durable_through = log.durable_through;
+    let mut counted = Vec::with_capacity(batches.len());
+    let mut end = from.position;
+    for batch in batches {
+        match log.verify(&batch)? {
+            Ok(()) => {}
+            Err(damage) if batch.after.seq <= durable_through => {
+                return Err(corrupt(batch.at, damage));
             }
             Err(_) => break,
-        };
-        end = Position {
-            seq: head.header.seq,
-            chain: head.chain,
-            end: head.end(),
-        };
-        batches.push((head, records));
+        }
+        end = batch.after;
+        counted.push(batch);
     }
     if durable_through > end.seq || log.witness_after(&end)? {
         return Err(corrupt(
@@ -74,7 +100,7 @@ pub fn scan(segments: &Segments, key: &Secret, from: &Superblock) -> Result<Scan
     }
     let end_is_blank = log.is_blank(end.end)?;
     Ok(Scan {
-        batches,
+        batches: counted,
         end,
         end_is_blank,
     })
@@ -109,74 +135,122 @@ pub(super) fn read_head(
 struct Reader<'a> {
     segments: &'a Segments,
     key: &'a Secret,
-    /// The first batches of later segments, by where they say the log before them ends.
-    firsts: HashMap<SlotAddr, Vec<BatchHead>>,
+    /// The first batches of later segments, by where they say the log before them ends. Newest
+    /// first: if several say that they follow, the newest was written by somebody who knew that
+    /// the others do not count.
+    firsts: HashMap<SlotAddr, Vec<First>>,
+    /// What summaries say, by the first slot of the batch.
+    summaries: HashMap<SlotAddr, Vec<First>>,
+    /// Batches up to this one were durable, as far as was read.
+    durable_through: Seq,
 }
 
-fn firsts(segments: &Segments, after: SegmentId) -> Result<HashMap<SlotAddr, Vec<BatchHead>>> {
-    let mut firsts: HashMap<SlotAddr, Vec<BatchHead>> = HashMap::new();
-    // Newest first: if several say that they follow, the newest was written by somebody who
-    // knew that the others do not count.
-    for segment in segments
-        .list()?
-        .into_iter()
-        .rev()
-        .take_while(|&id| id > after)
-    {
-        if let Ok(head) = read_head(segments, SlotAddr { segment, slot: 1 })? {
-            firsts
-                .entry(head.header.previous_end)
-                .or_default()
-                .push(head);
+/// A batch, and the point that it says it follows.
+struct First {
+    before: Position,
+    batch: Batch,
+}
+
+impl<'a> Reader<'a> {
+    fn new(segments: &'a Segments, key: &'a Secret, from: &Superblock) -> Result<Self> {
+        let mut reader = Self {
+            segments,
+            key,
+            firsts: HashMap::new(),
+            summaries: HashMap::new(),
+            durable_through: from.durable_through.max(from.position.seq),
+        };
+        let later = segments.list()?.into_iter().rev();
+        for segment in later.take_while(|&id| id > from.position.end.segment) {
+            let head = read_head(segments, SlotAddr { segment, slot: 1 })?;
+            if let Some(head) = head.ok().filter(|head| head.is_authentic(key)) {
+                reader.add_first(head);
+            }
+        }
+        Ok(reader)
+    }
+
+    fn add_first(&mut self, head: BatchHead) {
+        self.note(&head);
+        let before = before(&head);
+        let batch = Batch::of_head(head);
+        if let Some(Ok(Record::Summary(summary))) = Records::new(&batch.records).next() {
+            self.add_summary(*summary);
+        }
+        let firsts = self.firsts.entry(before.end).or_default();
+        firsts.push(First { before, batch });
+    }
+
+    fn add_summary(&mut self, summary: Summary) {
+        let mut before = summary.before;
+        for item in summary.batches {
+            let place = |slot| SlotAddr {
+                segment: summary.segment,
+                slot,
+            };
+            let (at, end) = (place(item.slot), place(item.end_slot()));
+            let after = Position {
+                seq: Seq(before.seq.0.saturating_add(1)),
+                chain: item.chain,
+                end,
+            };
+            let batch = Batch {
+                at,
+                header_slots: item.header_slots,
+                after,
+                salt: item.salt,
+                records: item.records,
+            };
+            let said = self.summaries.entry(at).or_default();
+            said.push(First { before, batch });
+            before = after;
         }
     }
-    Ok(firsts)
-}
 
-impl Reader<'_> {
-    fn follows(&self, head: &BatchHead, position: &Position) -> bool {
-        head.header.seq.0 == position.seq.0 + 1
-            && head.header.previous_end == position.end
-            && head.header.previous_chain == position.chain
-            && head.is_authentic(self.key)
+    /// Takes note of how far an authentic batch says that the log was durable.
+    fn note(&mut self, head: &BatchHead) {
+        self.durable_through = self.durable_through.max(head.header.durable_through);
     }
 
-    fn next(&self, position: Position) -> Result<Option<BatchHead>> {
+    fn next(&mut self, position: Position) -> Result<Option<Batch>> {
+        let follows = |first: &&First| first.before == position;
         // A later segment's word goes first: it says that nothing behind the end is log.
-        let later = self.firsts.get(&position.end).into_iter().flatten();
-        if let Some(head) = later.into_iter().find(|head| self.follows(head, &position)) {
-            return Ok(Some(head.clone()));
+        let mut later = self.firsts.get(&position.end).into_iter().flatten();
+        if let Some(first) = later.find(follows) {
+            return Ok(Some(first.batch.clone()));
+        }
+        // A summary stands for headers that were durable; the others may be torn.
+        let is_durable = |first: &&First| first.batch.after.seq <= self.durable_through;
+        let mut said = self.summaries.get(&position.end).into_iter().flatten();
+        if let Some(first) = said.find(|first| follows(first) && is_durable(first)) {
+            return Ok(Some(first.batch.clone()));
         }
         // Not even looked at if nothing was written there: reading it would bring pages into
         // the cache, and then the file no longer tells what was never written.
-        if self.is_blank(position.end)? {
-            return Ok(None);
-        }
-        if position.end.segment.0 == 0 {
+        if position.end.segment.0 == 0 || self.is_blank(position.end)? {
             return Ok(None);
         }
         let head = read_head(self.segments, position.end)?;
-        Ok(head.ok().filter(|head| self.follows(head, &position)))
+        let follows = |head: &BatchHead| {
+            head.header.seq.0 == position.seq.0 + 1
+                && before(head) == position
+                && head.is_authentic(self.key)
+        };
+        let Some(head) = head.ok().filter(follows) else {
+            return Ok(None);
+        };
+        self.note(&head);
+        Ok(Some(Batch::of_head(head)))
     }
 
-    /// The records of a batch; its body is read only if it may be torn.
-    fn verify(
-        &self,
-        head: &BatchHead,
-        durable_through: Seq,
-    ) -> Result<std::result::Result<Vec<Record>, Damage>> {
-        let records: std::result::Result<Vec<Record>, Damage> =
-            Records::new(&head.records).collect();
-        let records = match records {
-            Ok(records) => records,
-            Err(damage) => return Ok(Err(damage)),
-        };
-        let units = match body_units(head, &records, self.segments.geometry().page_slots()) {
+    /// Whether a batch is as it was written. Its body is read only if it may be torn.
+    fn verify(&self, batch: &Batch) -> Result<std::result::Result<(), Damage>> {
+        let units = match body_units(batch, self.segments.geometry().page_slots()) {
             Ok(units) => units,
             Err(damage) => return Ok(Err(damage)),
         };
-        if head.header.seq <= durable_through {
-            return Ok(Ok(records));
+        if batch.after.seq <= self.durable_through {
+            return Ok(Ok(()));
         }
         for (at, slots, crc) in units {
             let mut bytes = vec![0; slots as usize * SLOT_LEN];
@@ -185,7 +259,7 @@ impl Reader<'_> {
                 return Ok(Err(Damage::BadChecksum));
             }
         }
-        Ok(Ok(records))
+        Ok(Ok(()))
     }
 
     /// Whether any batch that is not part of the log says that the log was durable further on.
@@ -248,21 +322,29 @@ impl Reader<'_> {
     }
 }
 
+/// The point that a batch says it follows.
+fn before(head: &BatchHead) -> Position {
+    Position {
+        seq: Seq(head.header.seq.0.saturating_sub(1)),
+        chain: head.header.previous_chain,
+        end: head.header.previous_end,
+    }
+}
+
 /// The units of a batch's body: place, slots, CRC-32 of each. They must account for all of it.
 fn body_units(
-    head: &BatchHead,
-    records: &[Record],
+    batch: &Batch,
     page_slots: u32,
 ) -> std::result::Result<Vec<(SlotAddr, u32, u32)>, Damage> {
     let mut units = Vec::new();
-    let mut at = head.body();
+    let mut at = batch.body();
     let mut add = |slots: u32, crc: u32| {
         units.push((at, slots, crc));
         at.slot = at.slot.saturating_add(slots);
         at
     };
-    for record in records {
-        match record {
+    for record in Records::new(&batch.records) {
+        match record? {
             Record::Pages { deltas, .. } => {
                 for delta in deltas {
                     let end = add(page_slots, delta.entry.crc);
@@ -277,13 +359,13 @@ fn body_units(
             }
             Record::Nodes(crcs) => {
                 for crc in crcs {
-                    add(1, *crc);
+                    add(1, crc);
                 }
             }
             _ => {}
         }
     }
-    match at == head.end() {
+    match at == batch.after.end {
         true => Ok(units),
         false => Err(Damage::Inconsistent(
             "a batch's records do not account for its body",

@@ -1,10 +1,10 @@
 //! The tables of a checkpoint: the whole catalog as records, in a chain of table batches.
 
 use crate::error::{Damage, Error, Result};
-use crate::format::batch::{BATCH_HEADER_LEN, BatchHead};
+use crate::format::batch::BATCH_HEADER_LEN;
 use crate::format::record::{Record, Records};
 use crate::format::superblock::TableRef;
-use crate::log::scan::read_head;
+use crate::log::scan::{Batch, read_head};
 use crate::segment::Segments;
 use crate::units::{Location, SLOT_LEN};
 
@@ -74,7 +74,7 @@ pub fn load_tables(segments: &Segments, last: TableRef) -> Result<Vec<Record>> {
         .collect())
 }
 
-impl BatchHead {
+impl Batch {
     /// Whether the batch is a part of a checkpoint's tables.
     pub fn is_table(&self) -> bool {
         matches!(

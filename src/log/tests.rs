@@ -3,6 +3,7 @@
 use super::{LogWriter, Scan, load_tables, scan, table_parts};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
+use crate::format::batch::header_slots;
 use crate::format::catalog::{LineageRecord, SaltRecord};
 use crate::format::record::Record;
 use crate::format::superblock::{
@@ -121,10 +122,7 @@ impl Log {
 }
 
 fn places(scan: &Scan) -> Vec<SlotAddr> {
-    scan.batches
-        .iter()
-        .map(|(head, _)| head.header.at)
-        .collect()
+    scan.batches.iter().map(|batch| batch.at).collect()
 }
 
 #[test]
@@ -152,11 +150,7 @@ fn batches_fill_a_segment_to_its_last_slot_and_go_on_in_the_next() {
     assert_eq!(scan.end, log.writer.position());
     assert_eq!(scan.end.seq, Seq(7));
     assert!(scan.end_is_blank);
-    let seqs: Vec<u64> = scan
-        .batches
-        .iter()
-        .map(|(head, _)| head.header.seq.0)
-        .collect();
+    let seqs: Vec<u64> = scan.batches.iter().map(|batch| batch.after.seq.0).collect();
     assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -407,13 +401,13 @@ fn tables_of_any_length_are_split_to_fit_and_read_back_in_order() {
         );
         let last = tables[tables.len() - 1];
         assert_eq!(load_tables(&log.segments, last).unwrap(), records);
-        for (head, _) in log.scan().unwrap().batches {
-            assert!(head.is_table());
+        for batch in log.scan().unwrap().batches {
+            assert!(batch.is_table());
         }
     }
     let mut log = Log::new();
     log.append(0, 1, 0).unwrap();
-    assert!(!log.scan().unwrap().batches[0].0.is_table());
+    assert!(!log.scan().unwrap().batches[0].is_table());
 }
 
 #[test]
@@ -507,4 +501,97 @@ fn small_flushes_go_to_blocks_written_before_and_no_slot_of_a_batch_is_written_t
     let lens = [2, 2, 2, 2, 10, 2, 2, 30, 2];
     let written = lens.map(&mut append);
     assert_eq!(written, [2, 18, 2, 2, 10, 2, 18, 30 + 11, 2], "{lens:?}");
+}
+
+/// Room for a summary of a few batches is an eighth.
+const LONG: u32 = 32;
+
+impl Log {
+    /// Appends a batch, behind the summary of the segment before if that is due. Gives the seq.
+    fn append_summed(&mut self, body_slots: u32, byte: u8, durable_through: u64) -> u64 {
+        let len = Record::nodes_len(body_slots as usize);
+        if let Some(summary) = self.writer.summary_due(LONG, len, body_slots) {
+            self.writer.start_segment(&self.segments).unwrap();
+            let place = self.writer.place(&self.segments, summary.len(), 0).unwrap();
+            let bytes = vec![0; header_slots(summary.len()) as usize * SLOT_LEN];
+            let durable_through = Seq(durable_through);
+            let appended = self
+                .writer
+                .append(place, SALT, durable_through, &summary, bytes);
+            appended.unwrap();
+        }
+        self.append(body_slots, byte, durable_through).unwrap();
+        self.writer.position().seq.0
+    }
+
+    fn scan_long(&self) -> Result<Scan> {
+        let again = Self::on(self.machine.clone(), Position::default(), LONG);
+        scan(&again.segments, &key(), &self.from(Position::default(), 0))
+    }
+
+    fn crash(&self) -> Self {
+        Self::on(self.machine.clone(), Position::default(), LONG)
+    }
+}
+
+#[test]
+fn a_summary_stands_for_the_durable_headers_of_the_segment_before() {
+    let mut log = Log::on(SimMachine::new(), Position::default(), LONG);
+    for number in 0..16 {
+        log.append_summed(2, number, u64::from(number));
+    }
+    let whole = log.scan_long().unwrap();
+    // Ten batches, the summary, five or six more.
+    assert_eq!(whole.batches.len(), 17);
+    assert_eq!(whole.batches[10].at, at(2, 1));
+    for slot in [4, 7, 28] {
+        let log = log.crash();
+        log.flip(at(1, slot), 200);
+        let found = log.scan_long().unwrap();
+        assert_eq!(places(&found), places(&whole), "slot {slot}");
+        assert_eq!(found.end, whole.end);
+        log.flip(at(1, slot), 200);
+    }
+    // From the middle on it serves as well.
+    let middle = whole.batches[4].after;
+    let found = scan(&log.crash().segments, &key(), &log.from(middle, 5)).unwrap();
+    assert_eq!(places(&found), places(&whole)[5..]);
+}
+
+#[test]
+fn a_summary_does_not_stand_for_batches_that_may_be_torn() {
+    let mut log = Log::on(SimMachine::new(), Position::default(), LONG);
+    for number in 0..16 {
+        log.append_summed(2, number, 3);
+    }
+    // What was durable comes from the summary; the first batch after it is read, and torn.
+    log.flip(at(1, 4), 200);
+    assert_eq!(log.scan_long().unwrap().batches.len(), 17);
+    log.flip(at(1, 10), 200);
+    assert_eq!(log.scan_long().unwrap().batches.len(), 3);
+}
+
+#[test]
+fn the_summary_of_a_dropped_end_counts_no_further_than_the_log_did() {
+    let mut log = Log::on(SimMachine::new(), Position::default(), LONG);
+    let mut fork = Position::default();
+    for number in 0..12 {
+        log.append_summed(2, number, 3);
+        if number == 5 {
+            fork = log.writer.position();
+        }
+    }
+    assert_eq!(log.writer.position().end.segment, SegmentId(2));
+    // A power loss took batch 7 and all behind it, but for the summary; another process went on
+    // from 6 in a new segment, and its batches became durable.
+    log.flip(at(1, 19), 200);
+    let mut other = Log::on(log.machine.clone(), fork, LONG);
+    for number in 0..8 {
+        other.append_summed(2, 100 + number, 6 + u64::from(number));
+    }
+    let found = log.scan_long().unwrap();
+    assert_eq!(found.end, other.writer.position());
+    let expected = (1..=6).map(|number| at(1, number * 3 - 2));
+    let expected = expected.chain((0..8).map(|number| at(3, 1 + number * 3)));
+    assert_eq!(places(&found), expected.collect::<Vec<_>>());
 }

@@ -71,6 +71,7 @@ impl Inner {
         };
         self.check_free(kind, &name)?;
         let source_keys = self.keys(source)?;
+        self.fold(source.head)?;
         let automated = making == Making::Snapshot(SnapshotType::Automated);
         let new = NewHead {
             automated,

@@ -14,7 +14,7 @@ use crate::log::table_parts;
 use crate::store::commit::slots_of;
 use crate::store::inner::{Checkpointed, Commit, Inner};
 use crate::sync::{Arc, MutexGuard, Ordering};
-use crate::units::{HeadKeyId, Seq, SlotAddr};
+use crate::units::{HeadId, HeadKeyId, Seq, SlotAddr};
 
 /// A checkpoint is made once this much log has come since the last one.
 const LOG_LEN_MAX: u64 = 256 << 20;
@@ -26,6 +26,7 @@ const BATCH_NODES_MAX: usize = 256;
 /// The state that a checkpoint is of.
 struct Moment {
     position: Position,
+    summaries: u64,
     next: NextIds,
     records: Vec<Record>,
     heads: Vec<(HeadRecord, PageTable)>,
@@ -55,7 +56,7 @@ impl Inner {
 
     fn checkpoint_with(&self, mut last: MutexGuard<'_, Checkpointed>, closing: bool) -> Result<()> {
         self.writable()?;
-        self.fold()?;
+        self.fold_all()?;
         let moment = self.moment();
         let is_new = moment.position.seq != last.superblock.position.seq;
         if !is_new && last.superblock.clean {
@@ -67,12 +68,14 @@ impl Inner {
         let mut own_batches = self.write_nodes(&moment)?;
         let tables = self.write_tables(&moment, &mut own_batches)?;
         self.flush()?;
-        let (end, log_len) = {
+        let (end, log_len, summaries) = {
             let commit = self.commit.lock();
-            (commit.log.position(), commit.log_len)
+            let summaries = commit.summaries - moment.summaries;
+            (commit.log.position(), commit.log_len, summaries)
         };
-        // If nothing but this checkpoint was appended, the state after it is the same.
-        let is_quiet = end.seq.0 == moment.position.seq.0 + own_batches;
+        // If nothing but this checkpoint was appended, the state after it is the same. (Summaries
+        // come alone only if they are this checkpoint's.)
+        let is_quiet = end.seq.0 == moment.position.seq.0 + own_batches + summaries;
         let superblock = Superblock {
             generation: last.superblock.generation + 1,
             clean: closing && is_quiet,
@@ -91,31 +94,34 @@ impl Inner {
         self.claim_head_keys(&mut last, &moment)
     }
 
-    /// Folds what recovery left over the page tables, a little at a time: others write meanwhile.
-    fn fold(&self) -> Result<()> {
+    /// Folds in what recovery left over the page tables.
+    fn fold_all(&self) -> Result<()> {
         loop {
             let overlaid = |head: &&Head| head.tree.is_overlaid();
-            let Some(head) = self.state.read().heads().find(overlaid).cloned() else {
-                return Ok(());
-            };
+            let head = self.state.read().heads().find(overlaid).cloned();
+            match head {
+                Some(head) => self.fold(head.record.head)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Folds in what recovery left over a page table, a little at a time: others write meanwhile.
+    pub fn fold(&self, id: HeadId) -> Result<()> {
+        let head = || self.state.read().any_head(id).cloned();
+        while let Some(before) = head().filter(|head| head.tree.is_overlaid()) {
             // Leaves are read before the lock is taken.
-            let pages = head.tree.overlaid(&self.nodes, FOLD_PAGES)?;
-            head.tree.load(&self.nodes, &pages)?;
+            let pages = before.tree.overlaid(&self.nodes, FOLD_PAGES)?;
+            before.tree.load(&self.nodes, &pages)?;
             let _commit = self.commit.lock();
             self.usable()?;
-            let id = head.record.head;
-            let head = self
-                .state
-                .read()
-                .heads()
-                .find(|head| head.record.head == id)
-                .cloned();
-            let head = head.expect("BUG: no head vanishes");
-            let mut tree = head.tree;
-            tree.fold(&self.nodes, self.fanout, head.record.key_epoch, FOLD_PAGES)?;
-            // It has nodes of its own epoch now, so that epoch is not idle.
-            self.state.write().install(id, tree);
+            let Some(mut head) = head() else { break };
+            let key_epoch = head.record.key_epoch;
+            head.tree
+                .fold(&self.nodes, self.fanout, key_epoch, FOLD_PAGES)?;
+            self.state.write().install(id, head.tree);
         }
+        Ok(())
     }
 
     fn moment(&self) -> Moment {
@@ -126,6 +132,7 @@ impl Inner {
             .map(|head| (head.record.clone(), head.tree.clone()));
         Moment {
             position: commit.log.position(),
+            summaries: commit.summaries,
             next: state.next(),
             records: state.table_records(),
             heads: heads.collect(),
@@ -185,9 +192,7 @@ impl Inner {
         body_slots: u32,
     ) -> Result<([u8; 32], SlotAddr)> {
         self.usable()?;
-        let place = commit
-            .log
-            .place(&self.segments, records.len(), body_slots)?;
+        let place = self.place(commit, records.len(), body_slots)?;
         let salt = *self.salt.lock();
         let hash = self.append(commit, place, salt, records, bytes)?;
         Ok((hash, place.body()))

@@ -90,6 +90,21 @@ impl Drop for Turn<'_> {
 }
 
 impl Inner {
+    /// Finds a place for a batch. If that is in a new segment, the summary of the one before goes
+    /// there first.
+    pub fn place(&self, commit: &mut Commit, records_len: usize, body_slots: u32) -> Result<Place> {
+        let slot_count = self.segments.geometry().segment_slots;
+        if let Some(summary) = commit.log.summary_due(slot_count, records_len, body_slots) {
+            commit.log.start_segment(&self.segments)?;
+            let place = commit.log.place(&self.segments, summary.len(), 0)?;
+            let bytes = Self::batch_bytes(summary.len(), 0);
+            let salt = *self.salt.lock();
+            self.append(commit, place, salt, &summary, bytes)?;
+            commit.summaries += 1;
+        }
+        commit.log.place(&self.segments, records_len, body_slots)
+    }
+
     /// Writes a batch at the place just found. Returns the hash of its header slots.
     pub fn append(
         &self,

@@ -68,6 +68,8 @@ pub(super) struct Commit {
     pub unsynced: Vec<Arc<Segment>>,
     /// Bytes appended since the last checkpoint.
     pub log_len: u64,
+    /// Summaries that were appended.
+    pub summaries: u64,
 }
 
 /// The last checkpoint.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::catalog::{Catalog, Context};
 use crate::crypto::{Label, Secret};
 use crate::error::{Damage, Error, Kind, Result};
-use crate::format::record::Record;
+use crate::format::record::{Record, Records};
 use crate::format::segment::segment_of_file;
 use crate::format::superblock::{
     Geometry, NextIds, Position, STORE_KEY_LEN_MAX, Superblock, WrappedStoreKey,
@@ -143,6 +143,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             log,
             unsynced: Vec::new(),
             log_len: log_len(&scan),
+            summaries: 0,
         }),
         state: RwLock::new(catalog),
         salt: Mutex::default(),
@@ -268,18 +269,22 @@ fn roll_forward(
     nodes: &NodeCache,
     options: &Options,
 ) -> Result<()> {
-    for (head, records) in &scan.batches {
-        segments.note_salt(head.header.at, head.header.salt);
-        if head.is_table() {
+    for batch in &scan.batches {
+        segments.note_salt(batch.at, batch.salt);
+        if batch.is_table() {
             continue;
         }
         let context = Context {
             nodes,
             fanout: options.fanout,
-            at: head.header.at,
+            at: batch.at,
         };
-        for record in records {
-            catalog.apply(record, context)?;
+        for record in Records::new(&batch.records) {
+            let record = record.map_err(|damage| Error::Corrupt {
+                location: Location::Slot(batch.at),
+                damage,
+            })?;
+            catalog.apply(&record, context)?;
         }
     }
     Ok(())
@@ -288,7 +293,7 @@ fn roll_forward(
 /// The segments whose bytes count from the checkpoint on.
 fn accepted(superblock: &Superblock, scan: &Scan) -> Vec<SegmentId> {
     let first = Some(superblock.position.end.segment).filter(|segment| segment.0 != 0);
-    let rest = scan.batches.iter().map(|(head, _)| head.header.at.segment);
+    let rest = scan.batches.iter().map(|batch| batch.at.segment);
     let mut segments: Vec<SegmentId> = first.into_iter().chain(rest).collect();
     segments.dedup();
     segments
@@ -319,7 +324,7 @@ fn log_len(scan: &Scan) -> u64 {
     let slots = scan
         .batches
         .iter()
-        .map(|(head, _)| head.end().slot - head.header.at.slot);
+        .map(|batch| batch.after.end.slot - batch.at.slot);
     slots.map(u64::from).sum::<u64>() * crate::units::SLOT_LEN as u64
 }
 

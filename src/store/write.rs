@@ -224,7 +224,7 @@ impl Inner {
         if !new.pages.is_empty() {
             records_len += Record::pages_len(new.pages.len());
         }
-        let place = commit.log.place(&self.segments, records_len, body_slots)?;
+        let place = self.place(&mut commit, records_len, body_slots)?;
         if !new.pages.is_empty() {
             let deltas = self.set_in(&mut tree, &sealed, place.body())?;
             Record::Pages {

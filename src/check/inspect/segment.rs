@@ -182,6 +182,10 @@ fn view(record: &Record) -> RecordView {
             ("salt", None, 1, detail)
         }
         Record::Table { part, .. } => ("table", None, 1, format!("part {part}")),
+        Record::Summary(summary) => {
+            let detail = format!("of segment {}", summary.segment);
+            ("summary", None, summary.batches.len() as u64, detail)
+        }
     };
     RecordView {
         kind,

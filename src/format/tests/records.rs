@@ -8,10 +8,11 @@ use crate::format::catalog::{
 };
 use crate::format::node::{LEVEL_MAX, NodeRef};
 use crate::format::record::{PageDelta, PageRange, Record, Records};
-use crate::format::superblock::TableRef;
+use crate::format::summary::{Summary, SummaryBatch};
+use crate::format::superblock::{Position, TableRef};
 use crate::format::tests::data;
 use crate::units::{
-    HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SegmentId, SlotAddr,
+    HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SegmentId, Seq, SlotAddr,
 };
 
 const HEADER_LEN: usize = 8;
@@ -73,6 +74,49 @@ fn lineage(lineage: u32, parent: u32, changed: bool) -> Record {
     })
 }
 
+fn summary(count: u32) -> Record {
+    let batches = (1..=count).map(|number| SummaryBatch {
+        slot: number * 10,
+        header_slots: number,
+        body_slots: 4,
+        salt: [number as u8; 12],
+        chain: [number as u8; 32],
+        records: vec![7; number as usize - 1],
+    });
+    let before = Position {
+        seq: Seq(1 << 40),
+        chain: [4; 32],
+        end: data(1).at,
+    };
+    Record::Summary(Box::new(Summary {
+        segment: SegmentId(8),
+        before,
+        batches: batches.collect(),
+    }))
+}
+
+#[test]
+fn a_summary_that_cannot_be_is_refused() {
+    let record = summary(2);
+    // Count, reserved, the first item's slot, its header slots, its reserved bytes.
+    assert_eq!(refused(&record, 4, 3), Some(Damage::OutOfRange("count")));
+    assert_eq!(refused(&record, 56, 1), Some(Damage::NotZero));
+    let overlap = Some(Damage::Inconsistent("the batches of a summary overlap"));
+    for (offset, byte) in [(64, 0), (64, 18), (68, 0), (72, 20)] {
+        assert_eq!(refused(&record, offset, byte), overlap, "{offset}");
+    }
+    assert_eq!(refused(&record, 64 + 28, 1), Some(Damage::NotZero));
+    assert_eq!(
+        refused(&record, 76, 2),
+        Some(Damage::OutOfRange("records_len"))
+    );
+    assert_eq!(
+        refused(&record, 128 + 12, 0),
+        Some(Damage::NotZero),
+        "bytes left over"
+    );
+}
+
 /// Records of every kind, and of every form that a kind has.
 pub(super) fn samples() -> Vec<Record> {
     let at = data(1).at;
@@ -128,6 +172,8 @@ pub(super) fn samples() -> Vec<Record> {
             part: 7,
             previous: Some(TableRef { at, hash: [10; 32] }),
         },
+        summary(0),
+        summary(3),
     ];
     let long = "n".repeat(NAME_LEN_MAX);
     for (root, name) in [
@@ -227,7 +273,7 @@ fn an_unknown_kind_and_a_reserved_field_are_refused() {
         salt: [9; 12],
     };
     let bytes = encoded(&Record::Salt(salt));
-    for kind in [0, 11, 12, 255] {
+    for kind in [0, 12, 13, 255] {
         let mut bytes = bytes.clone();
         bytes.first_mut().into_iter().for_each(|byte| *byte = kind);
         assert_eq!(decoded(&bytes), Err(Damage::OutOfRange("record kind")));

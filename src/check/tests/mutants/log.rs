@@ -5,6 +5,8 @@ use crate::format::batch::BatchHeader;
 use crate::format::catalog::{KeyLink, RootSource, SaltRecord};
 use crate::format::node::NodeRef;
 use crate::format::record::{PageDelta, Record};
+use crate::format::summary::{Summary, SummaryBatch};
+use crate::format::superblock::Position;
 use crate::units::{HeadId, KeyEpoch, PageNo, SegmentId, Seq, SlotAddr};
 
 use super::super::builder::Piece;
@@ -88,6 +90,29 @@ fn records_account_for_the_body() {
             }
         }),
     );
+}
+
+#[test]
+fn summaries_say_what_the_batches_say() {
+    let summary = |chain| {
+        batch(15, move |records| {
+            let item = SummaryBatch {
+                slot: 1,
+                header_slots: 1,
+                body_slots: 0,
+                salt: [0; 12],
+                chain,
+                records: Vec::new(),
+            };
+            let summary = Summary {
+                segment: SegmentId(1),
+                before: Position::default(),
+                batches: vec![item],
+            };
+            records.insert(0, Record::Summary(Box::new(summary)));
+        })
+    };
+    expect_only("OF-0311", summary([1; 32]));
 }
 
 #[test]
