@@ -11,7 +11,7 @@ use crate::file_kms::audit::{self, Event};
 use crate::file_kms::heads::{Heads, Slot};
 use crate::file_kms::index::Index;
 use crate::file_kms::inner::{Inner, Locked};
-use crate::file_kms::keys::{Key, KeyRing};
+use crate::file_kms::keys::{KeyRing, Usable};
 use crate::file_kms::records::{HEAD_CLAIMED, HEAD_POOLED, HeadRecord};
 use crate::io::{Access, Lock};
 use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
@@ -48,9 +48,9 @@ impl Inner {
         let mut locked = self.lock(Lock::Exclusive)?;
         let ring = match locked.pools.ready_count(key, store) {
             0 => self.fill(&mut locked, key, store, BATCH)?,
-            _ => self.ring()?.0,
+            _ => self.live_ring(&mut locked.pools)?.0,
         };
-        ring.key(key)?;
+        ring.usable(key, self.clock.now_ms())?;
         self.audit("assign-head-key", key, store, resource)?;
         // Gone from the pool even if what follows fails: never handed out twice.
         let ready = locked
@@ -70,7 +70,7 @@ impl Inner {
         resource: ResourceId,
     ) -> Result<Secret> {
         let mut locked = self.lock(Lock::Exclusive)?;
-        let (ring, _) = self.ring()?;
+        let (ring, _) = self.live_ring(&mut locked.pools)?;
         let (key, secret) = self.open_head(&mut locked, &ring, id, store)?;
         self.audit("unwrap-head-key", &key, store, resource)?;
         Ok(secret)
@@ -92,9 +92,9 @@ impl Inner {
         store: StoreId,
         count: usize,
     ) -> Result<KeyRing> {
-        let (ring, bytes) = self.ring()?;
-        let kms_key = ring.key(key)?;
         let pools = &mut *locked.pools;
+        let (ring, bytes) = self.live_ring(pools)?;
+        let kms_key = ring.usable(key, self.clock.now_ms())?;
         self.ensure_keys_are_durable(pools, &bytes)?;
         let mut heads = self.heads(Access::ReadWrite)?;
         let slots = pools.index.allocate(&mut heads, count)?;
@@ -111,14 +111,14 @@ impl Inner {
         Ok(ring)
     }
 
-    fn make_head(&self, key: &Key, store: StoreId) -> HeadRecord {
+    fn make_head(&self, key: Usable<'_>, store: StoreId) -> HeadRecord {
         let secret = Secret::random(&*self.random);
         let (version, kek) = key.newest();
         let mut record = HeadRecord::new_zeroed();
         self.random.fill(&mut record.id);
         record.state = HEAD_POOLED;
         record.key_version = U32::new(version);
-        record.key = key.id.0;
+        record.key = key.id().0;
         record.store = store.0;
         record.commitment = secret.commitment();
         let aad = head_aad(store, HeadKeyId(record.id));
@@ -145,7 +145,7 @@ impl Inner {
                 key: id.to_string(),
                 state: KeyState::Missing,
             })?;
-        let key = ring.key(&KeyId(record.key))?;
+        let key = ring.usable(&KeyId(record.key), self.clock.now_ms())?;
         let kek = key.version(record.key_version.get());
         let kek = kek.ok_or_else(|| heads.damage(Damage::OutOfRange("key version")))?;
         let opened = unwrap(kek, &record.wrapped, &head_aad(store, *id));
@@ -153,7 +153,7 @@ impl Inner {
         if secret.commitment() != record.commitment {
             return Err(heads.damage(Damage::BadTag));
         }
-        Ok((key.id, secret))
+        Ok((key.id(), secret))
     }
 
     pub(super) fn note(&self, store: StoreId, id: &HeadKeyId) -> Result<()> {

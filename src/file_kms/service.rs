@@ -76,8 +76,8 @@ impl KeyService for FileKms {
 impl Inner {
     fn generate(&self, id: &KeyId, context: &Context) -> Result<(Vec<u8>, Secret)> {
         let mut locked = self.lock(Lock::Exclusive)?;
-        let (ring, bytes) = self.ring()?;
-        let (version, kek) = ring.key(id)?.newest();
+        let (ring, bytes) = self.live_ring(&mut locked.pools)?;
+        let (version, kek) = ring.usable(id, self.clock.now_ms())?.newest();
         self.ensure_keys_are_durable(&mut locked.pools, &bytes)?;
         let secret = Secret::random(&*self.random);
         let aad = data_aad(id, version, context);
@@ -91,9 +91,9 @@ impl Inner {
     }
 
     fn decrypt(&self, id: &KeyId, wrapped: &[u8], context: &Context) -> Result<Secret> {
-        let _locked = self.lock(Lock::Exclusive)?;
-        let (ring, _) = self.ring()?;
-        let key = ring.key(id)?;
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let (ring, _) = self.live_ring(&mut locked.pools)?;
+        let key = ring.usable(id, self.clock.now_ms())?;
         // Wrong bytes, version or context: the answer does not tell which.
         let denied = || Error::AccessDenied {
             key: id.to_string(),

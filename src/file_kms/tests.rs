@@ -3,6 +3,7 @@ mod damage;
 mod heads;
 mod keys;
 mod real;
+mod states;
 
 use super::FileKms;
 use crate::io::sim::{SimClock, SimMachine, SimRandom};

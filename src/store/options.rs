@@ -14,9 +14,6 @@ use crate::store::open;
 use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN};
 
-/// The KMS key that wraps the store keys of a region.
-pub(super) const STORE_KEY_ALIAS: &str = "alias/offshoot-store";
-
 /// How to make or open a store, like `std::fs::OpenOptions`.
 #[derive(Clone, Debug)]
 pub struct Options {
