@@ -15,6 +15,7 @@ check:
 # Everything that a commit must pass.
 test:
     cargo test --workspace
+    cargo test -p offshoot --no-default-features
 
 # A real image: import, snapshot, clones, kill, fsck.
 demo:

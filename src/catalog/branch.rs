@@ -32,6 +32,8 @@ pub struct NewHead {
     pub resource_id: ResourceId,
     /// Volume or snapshot.
     pub kind: HeadKind,
+    /// Whether it is an automated snapshot.
+    pub automated: bool,
     /// Its name, checked.
     pub name: String,
     /// Its state.
@@ -68,6 +70,7 @@ pub fn create_head(catalog: &Catalog, new: NewHead, len: u64, random: &dyn Rando
     let record = HeadRecord {
         head: next.head,
         kind: new.kind,
+        automated: new.automated,
         state: new.state,
         root: RootSource::Empty,
         lineage: next.lineage,
@@ -145,6 +148,7 @@ pub fn branch_head(
     let record = HeadRecord {
         head: next.head,
         kind: new.kind,
+        automated: new.automated,
         state: new.state,
         root: RootSource::CopyOf(source.record.head),
         lineage: next.lineage,

@@ -71,6 +71,7 @@ impl Family {
         let mut id = [0; 16];
         self.random.fill(&mut id);
         NewHead {
+            automated: false,
             resource_id: ResourceId(id),
             kind,
             name: format!("h{}", self.heads.len()),

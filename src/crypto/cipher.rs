@@ -33,7 +33,20 @@ pub trait PageCipher: Send + Sync {
     ) -> Result<(), Damage>;
 }
 
-/// AES-256-GCM of the `aes-gcm` crate. The key schedule is wiped when dropped.
+/// The crate that seals and opens pages in this build. The bytes are the same with any.
+pub const PAGE_CIPHER: &str = match cfg!(feature = "aws-lc-rs") {
+    true => "aws-lc-rs",
+    false => "aes-gcm",
+};
+
+/// The backend that seals and opens pages: the fastest that was built.
+#[cfg(feature = "aws-lc-rs")]
+pub type PageGcm = crate::crypto::aws_lc::AwsLcGcm;
+/// The backend that seals and opens pages: the fastest that was built.
+#[cfg(not(feature = "aws-lc-rs"))]
+pub type PageGcm = Aes256Gcm;
+
+/// AES-256-GCM of the `aes-gcm` crate: always there, and wraps keys. The key schedule is wiped when dropped.
 pub struct Aes256Gcm(aes_gcm::Aes256Gcm);
 
 impl Aes256Gcm {

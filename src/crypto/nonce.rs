@@ -5,7 +5,7 @@
 //! subkey's life, so one process cannot repeat; the random half keeps two forks of a live machine
 //! apart. Nothing that is read back from a store decides a nonce.
 
-use crate::crypto::cipher::{Aes256Gcm, NONCE_LEN, PageCipher, SALT_LEN, TAG_LEN, subkey};
+use crate::crypto::cipher::{NONCE_LEN, PageCipher, PageGcm, SALT_LEN, TAG_LEN, subkey};
 use crate::crypto::key::Secret;
 use crate::error::Damage;
 use crate::source::Random;
@@ -18,7 +18,7 @@ pub const SEALS_MAX: u32 = 1 << 31;
 /// Seals under one subkey: owns the subkey and its counter, and is not `Clone`.
 #[derive(Debug)]
 pub struct Sealer {
-    cipher: Aes256Gcm,
+    cipher: PageGcm,
     salt: [u8; SALT_LEN],
     next: AtomicU64,
 }
@@ -39,7 +39,7 @@ pub struct NonceRange {
 impl Sealer {
     /// A sealer for a page key. `salt` must be fresh random bytes: never one that was read.
     pub fn new(page_key: &Secret, salt: [u8; SALT_LEN]) -> Self {
-        let cipher = Aes256Gcm::new(&subkey(page_key, &salt));
+        let cipher = PageGcm::new(&subkey(page_key, &salt));
         Self {
             cipher,
             salt,
@@ -109,12 +109,12 @@ impl NonceRange {
 
 /// Opens what was sealed under one subkey.
 #[derive(Debug)]
-pub struct Opener(Aes256Gcm);
+pub struct Opener(PageGcm);
 
 impl Opener {
     /// An opener for a page key and the salt that the sealed bytes carry.
     pub fn new(page_key: &Secret, salt: [u8; SALT_LEN]) -> Self {
-        Self(Aes256Gcm::new(&subkey(page_key, &salt)))
+        Self(PageGcm::new(&subkey(page_key, &salt)))
     }
 
     /// Checks the tag and decrypts `buf` in place. If it is `BadTag`, `buf` is no plaintext.

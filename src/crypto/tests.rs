@@ -1,7 +1,10 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::cipher::{Aes256Gcm, PageCipher, subkey};
+use proptest::collection::vec;
+use proptest::prelude::{any, prop_oneof, proptest};
+
+use super::cipher::{Aes256Gcm, PageCipher, PageGcm, subkey};
 use super::key::expand;
 use super::nonce::SEALS_MAX;
 use super::*;
@@ -35,14 +38,24 @@ fn array<const N: usize>(hex: &str) -> [u8; N] {
     bytes(hex).try_into().unwrap()
 }
 
+/// Every backend that was built, with a key.
+fn backends(key: &Secret) -> Vec<Box<dyn PageCipher>> {
+    vec![
+        Box::new(Aes256Gcm::new(key)),
+        #[cfg(feature = "aws-lc-rs")]
+        Box::new(super::aws_lc::AwsLcGcm::new(key)),
+    ]
+}
+
 fn check_gcm(key: &str, nonce: &str, aad: &str, plain: &str, sealed: &str, tag: &str) {
-    let cipher = Aes256Gcm::new(&Secret::from_bytes(array(key)));
     let (nonce, aad, tag) = (array(nonce), bytes(aad), array::<16>(tag));
-    let mut buf = bytes(plain);
-    assert_eq!(cipher.seal(&nonce, &aad, &mut buf), tag);
-    assert_eq!(buf, bytes(sealed));
-    cipher.open(&nonce, &aad, &mut buf, &tag).unwrap();
-    assert_eq!(buf, bytes(plain));
+    for cipher in backends(&Secret::from_bytes(array(key))) {
+        let mut buf = bytes(plain);
+        assert_eq!(cipher.seal(&nonce, &aad, &mut buf), tag);
+        assert_eq!(buf, bytes(sealed));
+        cipher.open(&nonce, &aad, &mut buf, &tag).unwrap();
+        assert_eq!(buf, bytes(plain));
+    }
 }
 
 #[test]
@@ -71,6 +84,56 @@ fn aes_256_gcm_gives_the_vectors_of_nist() {
     );
 }
 
+/// What one backend seals, another opens; with any other bit anywhere both refuse it.
+fn check_pair(
+    sealer: &dyn PageCipher,
+    opener: &dyn PageCipher,
+    (nonce, aad, plain): (&[u8; 12], &[u8], &[u8]),
+    bit: usize,
+) {
+    let mut sealed = plain.to_vec();
+    let tag = sealer.seal(nonce, aad, &mut sealed);
+    let whole = [&nonce[..], &tag, aad, &sealed].concat();
+    let open = |whole: &[u8]| {
+        let (nonce, rest) = whole.split_first_chunk().unwrap();
+        let (tag, rest) = rest.split_first_chunk().unwrap();
+        let (aad, sealed) = rest.split_at(aad.len());
+        let mut buf = sealed.to_vec();
+        opener.open(nonce, aad, &mut buf, tag).map(|()| buf)
+    };
+    assert_eq!(open(&whole).unwrap(), plain);
+    let mut bad = whole;
+    let bit = bit % (bad.len() * 8);
+    bad[bit / 8] ^= 1 << (bit % 8);
+    assert_eq!(open(&bad), Err(Damage::BadTag), "bit {bit}");
+}
+
+proptest! {
+    #[test]
+    fn each_backend_opens_what_the_other_sealed_and_nothing_else(
+        key: [u8; 32],
+        nonce: [u8; 12],
+        aad in vec(any::<u8>(), 0..64),
+        plain in prop_oneof![vec(any::<u8>(), 0..300), vec(any::<u8>(), 4096..=4096)],
+        bit: usize,
+    ) {
+        let backends = backends(&Secret::from_bytes(key));
+        for sealer in &backends {
+            for opener in &backends {
+                check_pair(&**sealer, &**opener, (&nonce, &aad, &plain), bit);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cipher_prints_nothing_of_its_key() {
+    let secret = Secret::from_bytes([7; 32]);
+    assert_eq!(format!("{:?}", Aes256Gcm::new(&secret)), "Aes256Gcm(..)");
+    let page = format!("{:?}", PageGcm::new(&secret));
+    assert!(page.ends_with("Gcm(..)"), "{page}");
+}
+
 #[test]
 fn xaes_256_gcm_gives_the_vectors_of_c2sp() {
     let cases = [
@@ -87,9 +150,11 @@ fn xaes_256_gcm_gives_the_vectors_of_c2sp() {
     ];
     for (key, aad, sealed) in cases {
         let derived = subkey(&Secret::from_bytes([key; 32]), b"ABCDEFGHIJKL");
-        let mut buf = *b"XAES-256-GCM";
-        let tag = Aes256Gcm::new(&derived).seal(b"MNOPQRSTUVWX", aad.as_bytes(), &mut buf);
-        assert_eq!([&buf[..], &tag].concat(), bytes(sealed));
+        for cipher in backends(&derived) {
+            let mut buf = *b"XAES-256-GCM";
+            let tag = cipher.seal(b"MNOPQRSTUVWX", aad.as_bytes(), &mut buf);
+            assert_eq!([&buf[..], &tag].concat(), bytes(sealed));
+        }
     }
 }
 

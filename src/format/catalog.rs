@@ -26,8 +26,8 @@ disk_struct! {
         state: u8,
         /// 1 the root is the head's own as of now, 2 that of `root_head`, 3 none, 4 `root`.
         root_kind: u8,
-        /// Zero.
-        reserved_a: u8,
+        /// 1 an automated snapshot, else 0.
+        automated: u8,
         /// The head whose root this one takes, if `root_kind` is 2, else 0.
         root_head: U32,
         /// The open lineage epoch.
@@ -174,6 +174,8 @@ pub struct HeadRecord {
     pub head: HeadId,
     /// Volume or snapshot.
     pub kind: HeadKind,
+    /// Whether it is a snapshot that nobody asked for by hand.
+    pub automated: bool,
     /// What it is doing.
     pub state: HeadState,
     /// Where its root is.
@@ -313,7 +315,7 @@ impl HeadRecord {
             },
             state: self.state.encode(),
             root_kind,
-            reserved_a: 0,
+            automated: self.automated.into(),
             root_head: root_head.0.into(),
             lineage: self.lineage.0.into(),
             key_epoch: self.key_epoch.0.into(),
@@ -337,7 +339,7 @@ impl HeadRecord {
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, Damage> {
         let (disk, rest) = DiskHead::ref_from_prefix(body).map_err(|_| Damage::Truncated)?;
-        if disk.reserved_a != 0 || disk.reserved_b != [0; 48] || disk.tags_len.get() != 0 {
+        if disk.reserved_b != [0; 48] || disk.tags_len.get() != 0 {
             return Err(Damage::NotZero);
         }
         let name_len = usize::from(disk.name_len.get());
@@ -358,6 +360,11 @@ impl HeadRecord {
                 1 => HeadKind::Volume,
                 2 => HeadKind::Snapshot,
                 _ => return Err(Damage::OutOfRange("kind")),
+            },
+            automated: match (disk.automated, disk.kind) {
+                (0, _) => false,
+                (1, 2) => true,
+                _ => return Err(Damage::OutOfRange("automated")),
             },
             state: HeadState::decode(disk.state)?,
             root,

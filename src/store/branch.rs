@@ -7,12 +7,29 @@ use crate::catalog::{
 use crate::error::{Error, Result};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::record::{PageRange, Record};
+use crate::store::info::SnapshotType;
 use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
 use crate::sync::{Arc, Ordering};
 use crate::units::{HeadId, KeyId, Location, PageNo, ResourceId, SlotAddr};
 
 /// Longest volume in bytes.
 const LEN_MAX: u64 = i64::MAX as u64;
+
+/// What is branched off a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Making {
+    Clone,
+    Snapshot(SnapshotType),
+}
+
+impl Making {
+    fn kind(self) -> HeadKind {
+        match self {
+            Self::Clone => HeadKind::Volume,
+            Self::Snapshot(_) => HeadKind::Snapshot,
+        }
+    }
+}
 
 impl Inner {
     /// Makes an empty volume.
@@ -42,18 +59,23 @@ impl Inner {
     pub fn branch(
         &self,
         source: &Runtime,
-        kind: HeadKind,
+        making: Making,
         name: &str,
         key: &KeyId,
     ) -> Result<Arc<Runtime>> {
         self.writable()?;
+        let kind = making.kind();
         let name = match kind {
             HeadKind::Volume => check_volume_name(name)?,
             HeadKind::Snapshot => check_snapshot_name(name)?,
         };
         self.check_free(kind, &name)?;
         let source_keys = self.keys(source)?;
-        let new = self.new_head(kind, name, HeadState::Available, key)?;
+        let automated = making == Making::Snapshot(SnapshotType::Automated);
+        let new = NewHead {
+            automated,
+            ..self.new_head(kind, name, HeadState::Available, key)?
+        };
         let mut commit = self.commit.lock();
         self.check_free(kind, &new.name)?;
         let head = self.head(source.head, source.kind)?;
@@ -133,6 +155,7 @@ impl Inner {
         Ok(NewHead {
             resource_id,
             kind,
+            automated: false,
             name,
             state,
             created_at_ms: self.clock.now_ms(),

@@ -59,6 +59,26 @@ pub struct VolumeInfo {
     pub created_at_ms: u64,
 }
 
+/// Who wanted a snapshot. A copy of either is manual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SnapshotType {
+    /// Somebody took it by hand.
+    Manual,
+    /// A schedule took it.
+    Automated,
+}
+
+impl SnapshotType {
+    /// The type in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Automated => "automated",
+        }
+    }
+}
+
 /// A snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,6 +93,8 @@ pub struct SnapshotInfo {
     pub state: HeadState,
     /// The KMS key that guards its keys.
     pub kms_key: KeyId,
+    /// Who wanted it.
+    pub snapshot_type: SnapshotType,
     /// The volume or snapshot that it was taken of.
     pub volume_id: ResourceId,
     /// When it was taken, in milliseconds since 1970-01-01 UTC.
@@ -118,6 +140,10 @@ impl SnapshotInfo {
             len: record.len,
             state: record.state,
             kms_key: record.kms_key,
+            snapshot_type: match record.automated {
+                true => SnapshotType::Automated,
+                false => SnapshotType::Manual,
+            },
             volume_id: record.origin_id.unwrap_or_default(),
             created_at_ms: record.created_at_ms,
         }

@@ -20,7 +20,7 @@ mod write;
 pub use cursor::Cursor;
 pub use handles::Store;
 pub use import::Import;
-pub use info::{SnapshotInfo, StoreInfo, Usage, VolumeInfo};
+pub use info::{SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo};
 pub use options::{Machine, Options};
 pub use snapshot::Snapshot;
 pub use volume::Volume;

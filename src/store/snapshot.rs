@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::format::catalog::HeadKind;
-use crate::store::info::{SnapshotInfo, Usage};
+use crate::store::branch::Making;
+use crate::store::info::{SnapshotInfo, SnapshotType, Usage};
 use crate::store::inner::{Inner, Runtime};
 use crate::store::volume::Volume;
 use crate::sync::Arc;
@@ -58,18 +58,16 @@ impl Snapshot {
     /// Makes a volume that starts with the snapshot's bytes, in constant time, with keys of its
     /// own under the KMS key `key`. Durable on return.
     pub fn create_clone(&self, name: &str, key: &KeyId) -> Result<Volume> {
-        let made = self
-            .store
-            .branch(&self.runtime, HeadKind::Volume, name, key)?;
+        let made = self.store.branch(&self.runtime, Making::Clone, name, key)?;
         Ok(Volume::new(self.store.clone(), made))
     }
 
-    /// Takes another snapshot of the same bytes. Durable on return.
+    /// Takes another snapshot of the same bytes: a manual one, whatever type this one is. Durable
+    /// on return.
     pub fn create_snapshot(&self, name: &str) -> Result<Snapshot> {
         let key = self.info()?.kms_key;
-        let made = self
-            .store
-            .branch(&self.runtime, HeadKind::Snapshot, name, &key)?;
+        let making = Making::Snapshot(SnapshotType::Manual);
+        let made = self.store.branch(&self.runtime, making, name, &key)?;
         Ok(Self::new(self.store.clone(), made))
     }
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::format::catalog::HeadKind;
+use crate::store::branch::Making;
 use crate::store::cursor::Cursor;
 use crate::store::import::Import;
-use crate::store::info::{Usage, VolumeInfo};
+use crate::store::info::{SnapshotType, Usage, VolumeInfo};
 use crate::store::inner::{Inner, Runtime};
 use crate::store::snapshot::Snapshot;
 use crate::store::write::Clear;
@@ -109,18 +109,26 @@ impl Volume {
     /// Makes a volume that starts with this one's bytes, in constant time, with keys of its own
     /// under the KMS key `key`. Neither side sees what the other writes later. Durable on return.
     pub fn create_clone(&self, name: &str, key: &KeyId) -> Result<Volume> {
-        let made = self
-            .store
-            .branch(&self.runtime, HeadKind::Volume, name, key)?;
+        let made = self.store.branch(&self.runtime, Making::Clone, name, key)?;
         Ok(Self::new(self.store.clone(), made))
     }
 
-    /// Takes a snapshot, in constant time, under the volume's own KMS key. Durable on return.
+    /// Takes a manual snapshot, in constant time, under the volume's own KMS key. Durable on
+    /// return.
     pub fn create_snapshot(&self, name: &str) -> Result<Snapshot> {
+        self.snapshot(name, SnapshotType::Manual)
+    }
+
+    /// Takes an automated snapshot: like a manual one, but marked as taken by a schedule and not
+    /// by hand. Durable on return.
+    pub fn create_automated_snapshot(&self, name: &str) -> Result<Snapshot> {
+        self.snapshot(name, SnapshotType::Automated)
+    }
+
+    fn snapshot(&self, name: &str, snapshot_type: SnapshotType) -> Result<Snapshot> {
         let key = self.info()?.kms_key;
-        let made = self
-            .store
-            .branch(&self.runtime, HeadKind::Snapshot, name, &key)?;
+        let making = Making::Snapshot(snapshot_type);
+        let made = self.store.branch(&self.runtime, making, name, &key)?;
         Ok(Snapshot::new(self.store.clone(), made))
     }
 

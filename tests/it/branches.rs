@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use offshoot::format::catalog::{HeadKind, RootSource};
 use offshoot::format::record::Record;
-use offshoot::{Error, ExtentKind, HeadId, HeadState, Options, SlotAddr, Snapshot, Volume};
+use offshoot::{
+    Error, ExtentKind, HeadId, HeadState, Options, SlotAddr, Snapshot, SnapshotType, Store, Volume,
+};
 
 use crate::fixture::{Fixture, Log, PAGE, Rng, Sim, kinds, page, page_byte, page_bytes};
 
@@ -508,6 +510,35 @@ fn a_snapshot_stays_as_it_was_taken() {
     drop((again, store));
     let store = fixture.open();
     assert_eq!(snapshot_bytes(&store.snapshot("S2").unwrap(), 4), [1; 4]);
+}
+
+#[test]
+fn a_snapshot_keeps_its_type_and_a_copy_of_either_is_manual() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let volume = store.create_volume("v", PAGE, &fixture.key).unwrap();
+    let nightly = volume.create_automated_snapshot("nightly").unwrap();
+    let monday = volume.create_snapshot("monday").unwrap();
+    nightly.create_snapshot("nightly-copy").unwrap();
+    monday.create_snapshot("monday-copy").unwrap();
+    let types = |store: &Store| {
+        let all = store.snapshots().into_iter();
+        all.map(|it| (it.name, it.snapshot_type))
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        ("nightly", SnapshotType::Automated),
+        ("monday", SnapshotType::Manual),
+        ("nightly-copy", SnapshotType::Manual),
+        ("monday-copy", SnapshotType::Manual),
+    ];
+    let expected = expected.map(|(name, of)| (name.to_owned(), of));
+    assert_eq!(types(&store), expected);
+    drop((volume, nightly, monday, store));
+    let store = fixture.open();
+    assert_eq!(types(&store), expected, "after a crash");
+    store.close().unwrap();
+    assert_eq!(types(&fixture.open()), expected, "after a clean close");
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl Head {
         }
     }
 
-    /// Makes a snapshot with the same contents.
+    /// Makes a manual snapshot with the same contents.
     pub fn create_snapshot(&self, name: &str) -> offshoot::Result<Snapshot> {
         match self {
             Self::Volume(volume) => volume.create_snapshot(name),

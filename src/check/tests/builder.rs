@@ -316,6 +316,7 @@ pub fn head(id: u32, kind: HeadKind, name: &str, root: RootSource, epoch: u32) -
     HeadRecord {
         head: HeadId(id),
         kind,
+        automated: false,
         state: HeadState::Available,
         root,
         lineage: LineageEpoch(epoch),

@@ -20,6 +20,7 @@ fn head(root: RootSource, name: &str) -> HeadRecord {
     HeadRecord {
         head: HeadId(5),
         kind: HeadKind::Volume,
+        automated: false,
         state: HeadState::Available,
         root,
         lineage: LineageEpoch(6),
@@ -147,6 +148,7 @@ pub(super) fn samples() -> Vec<Record> {
         let group_id = Some(ResourceId([11; 16]));
         let record = HeadRecord {
             kind,
+            automated: state == HeadState::Deleted,
             state,
             group_id,
             ..head(RootSource::Keep, "s")
@@ -256,10 +258,11 @@ fn a_head_that_cannot_be_is_refused() {
     for state in [0, 6, 255] {
         assert_eq!(refused(&record, 5, state), out_of_range("state"));
     }
+    assert_eq!(refused(&record, 7, 1), out_of_range("automated"));
+    assert_eq!(refused(&record, 7, 2), out_of_range("automated"));
     for root_kind in [0, 5, 255] {
         assert_eq!(refused(&record, 6, root_kind), out_of_range("root_kind"));
     }
-    assert_eq!(refused(&record, 7, 1), Some(Damage::NotZero));
     assert_eq!(refused(&record, 20, 3), out_of_range("name_len"));
     assert_eq!(refused(&record, 22, 1), Some(Damage::NotZero), "tags");
     assert_eq!(refused(&record, 279, 1), Some(Damage::NotZero));

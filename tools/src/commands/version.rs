@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::exit::Result;
 
-/// Print the version of this program
+/// Print the version of this program, and the crate that seals pages in it
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  offshoot version --json")]
 pub struct Args {}
@@ -13,6 +13,7 @@ pub struct Args {}
 #[derive(Serialize)]
 struct Version {
     version: &'static str,
+    page_cipher: &'static str,
 }
 
 /// Runs the command.
@@ -20,7 +21,10 @@ pub fn run(context: &Context) -> Result {
     let version = env!("CARGO_PKG_VERSION");
     context.output.done(
         "version/1",
-        &Version { version },
-        &format!("offshoot {version}"),
+        &Version {
+            version,
+            page_cipher: offshoot::PAGE_CIPHER,
+        },
+        &format!("offshoot {version} ({})", offshoot::PAGE_CIPHER),
     )
 }

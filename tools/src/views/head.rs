@@ -68,6 +68,7 @@ pub struct SnapshotView {
     pub(super) status: &'static str,
     pub(super) kms_key_id: String,
     pub(super) kms_key_arn: Option<String>,
+    pub(super) snapshot_type: &'static str,
     pub(super) volume_id: String,
     pub(super) volume_name: Option<String>,
     pub(super) created_at: String,
@@ -88,6 +89,7 @@ impl View for SnapshotView {
         "status",
         "kms_key_id",
         "kms_key_arn",
+        "snapshot_type",
         "volume_id",
         "volume_name",
         "created_at",
@@ -100,6 +102,7 @@ impl View for SnapshotView {
     const COLUMNS: &'static [&'static str] = &[
         "name",
         "volume_name",
+        "snapshot_type",
         "status",
         "size_bytes",
         "referenced_bytes",

@@ -116,6 +116,7 @@ impl<'a> Heads<'a> {
             status: info.state.as_str(),
             kms_key_id: key_text(info.kms_key),
             kms_key_arn: self.key_arns.get(&info.kms_key).cloned(),
+            snapshot_type: info.snapshot_type.as_str(),
             volume_id: info.volume_id.to_string(),
             volume_name: self.name(info.volume_id).map(str::to_owned),
             created_at: time(info.created_at_ms),

@@ -172,6 +172,28 @@ fn a_snapshot_stays_as_it_was() {
 }
 
 #[test]
+fn a_copy_of_a_snapshot_of_either_type_is_manual() {
+    let place = Place::with_volume();
+    place.ok(&["snapshot", "create", "pg", "nightly", "--automated"]);
+    place.ok(&["snapshot", "create", "pg", "monday"]);
+    for of in ["nightly", "monday"] {
+        let copy = format!("copy-{of}");
+        let made = place.json(&["snapshot", "create", &format!("pg@{of}"), &copy]);
+        assert_eq!(made["snapshot"]["snapshot_type"], "manual");
+    }
+    let shown = place.json(&["snapshot", "show", "nightly"]);
+    assert_eq!(shown["snapshot"]["snapshot_type"], "automated");
+    let list = |kind| place.json(&["snapshot", "list", "--type", kind]);
+    assert_eq!(names(&list("automated")["snapshots"]), ["nightly"]);
+    let manual = list("manual");
+    let expected = ["monday", "copy-nightly", "copy-monday"];
+    assert_eq!(names(&manual["snapshots"]), expected);
+    let copy = ["snapshot", "create", "pg@nightly", "x", "--automated"];
+    place.fails(&copy, 2, "invalid");
+    place.fails(&["snapshot", "list", "--type", "x"], 2, "invalid");
+}
+
+#[test]
 fn deletion_asks_plans_and_leaves_the_others() {
     let place = Place::with_volume();
     place.write("pg", 0, &noise(8192, 1));

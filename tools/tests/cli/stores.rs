@@ -172,6 +172,7 @@ fn the_version_and_the_layout_need_no_store() {
     let version = place.json(&["version"]);
     assert_eq!(version["schema"], "version/1");
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(version["page_cipher"], offshoot::PAGE_CIPHER);
     let layout = place.json(&["inspect", "--layout"]);
     assert_eq!(layout["schema"], "layout/1");
     let first = &layout["structs"][0];

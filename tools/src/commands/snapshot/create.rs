@@ -4,13 +4,14 @@ use clap::Args;
 
 use crate::commands::snapshot::view;
 use crate::context::{Access, Context};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
+use crate::session::Head;
 use crate::views::SnapshotView;
 
 /// Keep the present state of a volume, in an instant
 ///
 /// The names of snapshots are unique in the region, whatever volume they are of: pg@nightly and
-/// db@nightly cannot both be. A snapshot outlives its volume.
+/// db@nightly cannot both be. A snapshot outlives its volume. Of a snapshot this makes a copy.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  offshoot snapshot create pg pg-before-upgrade")]
 pub struct Create {
@@ -18,7 +19,12 @@ pub struct Create {
     volume: String,
     /// The name of the snapshot [default: VOLUME-YYYYMMDD-HHMMSS, in UTC]
     name: Option<String>,
+    /// Mark it as taken by a schedule: its type is `automated` and not `manual`
+    #[arg(long)]
+    automated: bool,
 }
+
+const COPY_IS_MANUAL: &str = "the copy of a snapshot is always a manual one; leave out --automated";
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Create) -> Result {
@@ -29,7 +35,12 @@ pub fn run(context: &Context, args: &Create) -> Result {
             Some(name) => name.clone(),
             None => default_name(&source.name()?),
         };
-        view(session, &source.create_snapshot(&name)?)
+        let made = match (source, args.automated) {
+            (Head::Volume(volume), true) => volume.create_automated_snapshot(&name)?,
+            (Head::Snapshot(_), true) => return Err(Failure::Invalid(COPY_IS_MANUAL.into())),
+            (source, false) => source.create_snapshot(&name)?,
+        };
+        view(session, &made)
     })?;
     printer.show(&made)
 }

@@ -26,6 +26,9 @@ pub enum Command {
 pub struct List {
     /// Only snapshots of this volume
     volume: Option<String>,
+    /// Only snapshots of this type
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["manual", "automated"])]
+    snapshot_type: Option<String>,
 }
 
 /// Show a snapshot
@@ -73,9 +76,10 @@ fn list(context: &Context, args: &List) -> Result {
             .transpose()?;
         let heads = Heads::new(session)?;
         let snapshots = session.store.snapshots().into_iter();
-        let wanted = snapshots.filter(|snapshot| match &volume {
-            Some(volume) => snapshot.volume_id == volume.id,
-            None => true,
+        let wanted = snapshots.filter(|snapshot| {
+            let is_of_volume = volume.as_ref().is_none_or(|it| it.id == snapshot.volume_id);
+            let wanted_type = args.snapshot_type.as_deref();
+            is_of_volume && wanted_type.is_none_or(|it| it == snapshot.snapshot_type.as_str())
         });
         let views: Vec<_> = wanted
             .map(|snapshot| Ok(heads.snapshot(snapshot)))
