@@ -71,7 +71,7 @@ pub mod check;
 
 pub use crate::crypto::{PAGE_CIPHER, Secret};
 pub use crate::error::{Damage, Error, Kind, Result};
-pub use crate::file_kms::{AliasInfo, FileKms, KeyInfo};
+pub use crate::file_kms::{AliasInfo, AuditLine, AuditReport, FileKms, KeyInfo};
 pub use crate::format::catalog::{HeadKind, HeadState};
 pub use crate::kms::{Context, KeyService, KmsError};
 pub use crate::source::{Clock, Random};

@@ -51,7 +51,7 @@ impl FileKms {
                 max: RECORDS_MAX as u64,
             });
         }
-        inner.audit_state("set-alias", Some(&key.id), name)?;
+        inner.audit_state(&mut locked.pools, "set-alias", Some(&key.id), name)?;
         inner.publish_aliases(&aliases)?;
         Ok(inner.alias_info(name, key.id))
     }
@@ -60,7 +60,7 @@ impl FileKms {
     pub fn delete_alias(&self, alias: &str) -> Result<AliasInfo> {
         let inner = &self.0;
         let name = inner.alias_name(alias)?;
-        let _locked = inner.lock(Lock::Exclusive)?;
+        let mut locked = inner.lock(Lock::Exclusive)?;
         let mut aliases = inner.aliases()?;
         let key = aliases.remove(name).ok_or_else(|| Error::NotFound {
             kind: Kind::Key,
@@ -69,7 +69,7 @@ impl FileKms {
         if name == store_key_name() {
             return Err(refuse_alias());
         }
-        inner.audit_state("delete-alias", Some(&key), name)?;
+        inner.audit_state(&mut locked.pools, "delete-alias", Some(&key), name)?;
         inner.publish_aliases(&aliases)?;
         Ok(inner.alias_info(name, key))
     }

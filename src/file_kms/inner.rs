@@ -59,7 +59,7 @@ impl Inner {
     /// their secrets before anybody else is served.
     pub(super) fn live_ring(&self, pools: &mut Pools) -> Result<(KeyRing, Zeroizing<Vec<u8>>)> {
         let (mut ring, bytes) = self.ring()?;
-        if !self.destroy_due(&mut ring)? {
+        if !self.destroy_due(pools, &mut ring)? {
             return Ok((ring, bytes));
         }
         let bytes = ring.encode();

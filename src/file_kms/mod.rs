@@ -9,6 +9,7 @@
 
 mod aliases;
 mod audit;
+mod chain;
 mod files;
 mod heads;
 mod index;
@@ -33,12 +34,13 @@ use crate::file_kms::keys::{Aliases, Key, KeyRing, Status};
 use crate::file_kms::reference::ACCOUNT;
 use crate::file_kms::states::check_room;
 use crate::io::real::{RealDisk, SystemClock, SystemRandom};
-use crate::io::{Disk, Lock};
+use crate::io::{Access, Disk, Lock};
 use crate::source::{Clock, Random};
 use crate::sync::Arc;
 use crate::units::{KeyId, KeyState, Location};
 
 pub use crate::file_kms::aliases::AliasInfo;
+pub use crate::file_kms::audit::{AuditLine, AuditReport};
 
 /// A key service in a directory. Clones share one.
 #[derive(Clone)]
@@ -142,8 +144,9 @@ impl FileKms {
         }
         check_room(&ring)?;
         let id = new_key_id(&*self.0.random);
+        let pools = &mut locked.pools;
         self.0
-            .audit_state("create-key", Some(&id), alias.unwrap_or(""))?;
+            .audit_state(pools, "create-key", Some(&id), alias.unwrap_or(""))?;
         ring.keys.push(Key {
             id,
             account: ACCOUNT.to_owned(),
@@ -175,6 +178,16 @@ impl FileKms {
         let (aliases, (ring, _)) = (self.0.aliases()?, self.0.ring()?);
         let key = states::find(&ring, &aliases, target, reference)?;
         Ok(info(&ring, key, &aliases, self.0.clock.now_ms()))
+    }
+
+    /// Reads the audit: gives each line, and says whether the chain of hashes is whole. Lines
+    /// that are appended meanwhile are left out.
+    pub fn audit(&self, mut each: impl FnMut(AuditLine<'_>)) -> Result<AuditReport> {
+        let file = {
+            let _locked = self.0.lock(Lock::Shared)?;
+            self.0.audit_file(Access::Read)?
+        };
+        self.0.read_audit(&file, &mut each)
     }
 
     /// The region the keys belong to.

@@ -7,7 +7,7 @@ use zerocopy::little_endian::U32;
 
 use crate::crypto::{Secret, unwrap, wrap};
 use crate::error::{Damage, Error, Result};
-use crate::file_kms::audit::{self, Event};
+use crate::file_kms::audit::{Event, Tail};
 use crate::file_kms::heads::{Heads, Slot};
 use crate::file_kms::index::Index;
 use crate::file_kms::inner::{Inner, Locked};
@@ -26,6 +26,8 @@ pub(super) struct Pools {
     pub index: Index,
     /// The hash of the file `keys` that this process knows to be durable.
     pub durable_keys: Option<[u8; 32]>,
+    /// Where the audit ends.
+    pub audit: Option<Tail>,
     /// Ready to be handed out, by KMS key and store.
     ready: BTreeMap<(KeyId, StoreId), Vec<HeadKeyId>>,
     /// Made by this process and not claimed yet, handed out or not.
@@ -51,7 +53,7 @@ impl Inner {
             _ => self.live_ring(&mut locked.pools)?.0,
         };
         ring.usable(key, self.clock.now_ms())?;
-        self.audit("assign-head-key", key, store, resource)?;
+        self.audit(&mut locked.pools, "assign-head-key", key, store, resource)?;
         // Gone from the pool even if what follows fails: never handed out twice.
         let ready = locked
             .pools
@@ -72,7 +74,7 @@ impl Inner {
         let mut locked = self.lock(Lock::Exclusive)?;
         let (ring, _) = self.live_ring(&mut locked.pools)?;
         let (key, secret) = self.open_head(&mut locked, &ring, id, store)?;
-        self.audit("unwrap-head-key", &key, store, resource)?;
+        self.audit(&mut locked.pools, "unwrap-head-key", &key, store, resource)?;
         Ok(secret)
     }
 
@@ -197,12 +199,19 @@ impl Inner {
             store: Some(store),
             resource: None,
         };
-        audit::append_durable(&self.files, self.clock.now_ms(), event)?;
+        self.audit_change(pools, event)?;
         heads.destroy(&slots)?;
         pools.index.rescan(&heads)
     }
 
-    fn audit(&self, action: &str, key: &KeyId, store: StoreId, of: ResourceId) -> Result<()> {
+    fn audit(
+        &self,
+        pools: &mut Pools,
+        action: &str,
+        key: &KeyId,
+        store: StoreId,
+        of: ResourceId,
+    ) -> Result<()> {
         let (store, resource) = (Some(store), Some(of));
         let event = Event {
             action,
@@ -211,7 +220,7 @@ impl Inner {
             store,
             resource,
         };
-        audit::append(&self.files, self.clock.now_ms(), event)
+        self.audit_use(pools, event)
     }
 }
 

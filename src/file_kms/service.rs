@@ -6,8 +6,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::crypto::{Secret, WRAPPED_LEN, unwrap, wrap};
 use crate::error::{Error, Result};
 use crate::file_kms::FileKms;
-use crate::file_kms::audit::{self, Event};
+use crate::file_kms::audit::Event;
 use crate::file_kms::inner::Inner;
+use crate::file_kms::pool::Pools;
 use crate::io::Lock;
 use crate::kms::{Context, KeyService, KmsError};
 use crate::units::{HeadKeyId, KeyId, ResourceId, StoreId};
@@ -86,7 +87,7 @@ impl Inner {
             version: U32::new(version),
             wrapped,
         };
-        self.audit_data_key("generate", id, context)?;
+        self.audit_data_key(&mut locked.pools, "generate", id, context)?;
         Ok((wrapped.as_bytes().to_vec(), secret))
     }
 
@@ -104,11 +105,17 @@ impl Inner {
         let kek = key.version(version).ok_or_else(denied)?;
         let aad = data_aad(id, version, context);
         let secret = unwrap(kek, &wrapped.wrapped, &aad).map_err(|_| denied())?;
-        self.audit_data_key("decrypt", id, context)?;
+        self.audit_data_key(&mut locked.pools, "decrypt", id, context)?;
         Ok(secret)
     }
 
-    fn audit_data_key(&self, action: &str, key: &KeyId, context: &Context) -> Result<()> {
+    fn audit_data_key(
+        &self,
+        pools: &mut Pools,
+        action: &str,
+        key: &KeyId,
+        context: &Context,
+    ) -> Result<()> {
         let (store, resource) = (Some(context.store), Some(context.resource));
         let event = Event {
             action,
@@ -117,7 +124,7 @@ impl Inner {
             store,
             resource,
         };
-        audit::append(&self.files, self.clock.now_ms(), event)
+        self.audit_use(pools, event)
     }
 }
 

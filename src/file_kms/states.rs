@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 
 use crate::crypto::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::file_kms::audit::{self, Event};
+use crate::file_kms::audit::Event;
 use crate::file_kms::inner::Inner;
 use crate::file_kms::keys::{Aliases, Key, KeyRing, KeyVersion, RECORDS_MAX, Status};
+use crate::file_kms::pool::Pools;
 use crate::file_kms::reference::{self, Target};
 use crate::file_kms::{FileKms, KeyInfo, info};
 use crate::io::Lock;
@@ -136,7 +137,8 @@ impl Inner {
         let planned = self.plan(&ring, &aliases, reference, change)?;
         if let Some(status) = planned.status {
             let purpose = self.purpose(change, &ring, &planned.id)?;
-            self.audit_state(change.action(), Some(&planned.id), &purpose)?;
+            let pools = &mut locked.pools;
+            self.audit_state(pools, change.action(), Some(&planned.id), &purpose)?;
             let key = ring.key_mut(&planned.id)?;
             key.status = status;
             if matches!(change, Change::Rotate) {
@@ -182,14 +184,14 @@ impl Inner {
     }
 
     /// Destroys the secrets of keys whose deletion date has come; whether there were any.
-    pub(super) fn destroy_due(&self, ring: &mut KeyRing) -> Result<bool> {
+    pub(super) fn destroy_due(&self, pools: &mut Pools, ring: &mut KeyRing) -> Result<bool> {
         let now_ms = self.clock.now_ms();
         let mut destroyed = false;
         for key in &mut ring.keys {
             if let Status::PendingDeletion { at_s } = key.status
                 && key.status.is_due(now_ms)
             {
-                self.audit_state("delete-key", Some(&key.id), "")?;
+                self.audit_state(pools, "delete-key", Some(&key.id), "")?;
                 key.destroy(at_s);
                 destroyed = true;
             }
@@ -200,6 +202,7 @@ impl Inner {
     /// Notes a change of state, durably.
     pub(super) fn audit_state(
         &self,
+        pools: &mut Pools,
         action: &str,
         key: Option<&KeyId>,
         purpose: &str,
@@ -211,7 +214,7 @@ impl Inner {
             store: None,
             resource: None,
         };
-        audit::append_durable(&self.files, self.clock.now_ms(), event)
+        self.audit_change(pools, event)
     }
 }
 

@@ -1,3 +1,4 @@
+mod audit;
 mod crashes;
 mod damage;
 mod heads;

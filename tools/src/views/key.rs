@@ -1,4 +1,4 @@
-//! KMS keys and their aliases.
+//! KMS keys, their aliases, and what was done with them.
 
 use offshoot::{AliasInfo, KeyInfo};
 use serde::Serialize;
@@ -76,4 +76,50 @@ impl From<AliasInfo> for AliasView {
             key_id: key_text(alias.key),
         }
     }
+}
+
+/// A line of the KMS's audit.
+#[derive(Debug, Default, Serialize)]
+pub struct AuditView {
+    /// Its number in the file.
+    pub line: u64,
+    /// When it was written.
+    pub time: Option<String>,
+    /// What was done.
+    pub action: Option<String>,
+    /// With which key.
+    pub key_id: Option<String>,
+    /// What for.
+    pub purpose: Option<String>,
+    /// For which store.
+    pub store_id: Option<String>,
+    /// For which volume, snapshot or store.
+    pub resource_id: Option<String>,
+    /// Whether it continues the chain of hashes.
+    pub in_chain: bool,
+}
+
+impl View for AuditView {
+    const NOUN: &'static str = "line";
+    const PLURAL: &'static str = "lines";
+    const LIST: &'static str = "audit/1";
+    const NAME: &'static str = "line";
+    const FIELDS: &'static [&'static str] = &[
+        "line",
+        "time",
+        "action",
+        "key_id",
+        "purpose",
+        "store_id",
+        "resource_id",
+        "in_chain",
+    ];
+    const COLUMNS: &'static [&'static str] = &[
+        "time",
+        "action",
+        "key_id",
+        "purpose",
+        "resource_id",
+        "in_chain",
+    ];
 }

@@ -9,7 +9,7 @@ use offshoot::{KeyId, ResourceId};
 
 pub use crate::views::head::{ExtentView, SnapshotView, VolumeView};
 pub use crate::views::heads::Heads;
-pub use crate::views::key::{AliasView, KeyView};
+pub use crate::views::key::{AliasView, AuditView, KeyView};
 pub use crate::views::store::StoreView;
 
 /// A time as RFC 3339 in UTC.
@@ -63,6 +63,7 @@ mod tests {
         check(&ExtentView::default());
         check(&KeyView::default());
         check(&AliasView::default());
+        check(&AuditView::default());
         check(&StoreView::default());
     }
 

@@ -268,3 +268,43 @@ fn aliases_are_moved_and_new_volumes_follow() {
     );
     place.fails(&["key", "alias", "set", "a b", id], 2, "invalid");
 }
+
+#[test]
+fn the_audit_names_each_use_and_a_change_of_it_is_found() {
+    let place = Place::with_volume();
+    place.write("pg", 0, b"x");
+    place.ok(&["key", "disable", "alias/default"]);
+    let id = place.json(&["volume", "show", "pg"])["volume"]["id"].clone();
+    let list = place.json(&["key", "audit"]);
+    assert_eq!(list["schema"], "audit/1");
+    let lines = list["lines"].as_array().expect("lines");
+    let of_volume = |action: &str| {
+        let found = lines.iter().filter(|line| line["action"] == action);
+        found.filter(|line| line["resource_id"] == id).count()
+    };
+    assert_eq!(of_volume("assign-head-key"), 1);
+    assert_eq!(of_volume("unwrap-head-key"), 1);
+    let disable = lines
+        .iter()
+        .position(|line| line["action"] == "disable-key");
+    assert!(lines.iter().all(|line| line["in_chain"] == true));
+    let check = place.json(&["key", "audit", "--verify"]);
+    assert_eq!(check["schema"], "audit-check/1");
+    assert_eq!(
+        (&check["audit"]["whole"], &check["audit"]["loose_lines"]),
+        (&true.into(), &0.into())
+    );
+
+    let path = place.kms().join("audit");
+    let text = fs::read_to_string(&path).expect("the audit");
+    let without: Vec<_> = text
+        .lines()
+        .filter(|line| !line.contains("unwrap-head-key"))
+        .collect();
+    assert!(without.len() < text.lines().count() && disable.is_some());
+    fs::write(&path, without.join("\n") + "\n").expect("a file");
+    for args in [&["key", "audit"][..], &["key", "audit", "--verify"]] {
+        let message = place.fails(args, 18, "corrupt");
+        assert!(message.contains("does not continue"), "{message}");
+    }
+}

@@ -1,6 +1,7 @@
 //! `key ...`: only the KMS is opened.
 
 mod alias;
+mod audit;
 mod deletion;
 
 use clap::{Args, Subcommand};
@@ -24,6 +25,7 @@ pub enum Command {
     Alias(alias::Command),
     ScheduleDeletion(deletion::Schedule),
     CancelDeletion(deletion::Cancel),
+    Audit(audit::Args),
 }
 
 /// Make a KMS key
@@ -89,6 +91,7 @@ pub fn run(context: &Context, command: Command) -> Result {
     match command {
         Command::Alias(command) => alias::run(context, command),
         Command::ScheduleDeletion(args) => deletion::schedule(context, &args),
+        Command::Audit(args) => audit::run(context, &args),
         Command::List(List {}) => list(context),
         Command::Create(args) => show(context, |kms| kms.create_key(args.alias.as_deref())),
         Command::Show(args) => show(context, |kms| kms.key(&args.key.key)),
