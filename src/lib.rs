@@ -77,7 +77,7 @@ pub use crate::kms::{Context, KeyService, KmsError};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
     Cursor, Import, Machine, Options, Snapshot, SnapshotInfo, SnapshotType, Store, StoreInfo,
-    Usage, Volume, VolumeInfo,
+    StoreStats, Usage, Volume, VolumeInfo,
 };
 pub use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PageNo, ResourceId,
