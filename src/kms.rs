@@ -8,6 +8,10 @@ use std::fmt;
 use crate::crypto::Secret;
 use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
 
+/// The alias of the key that wraps the store keys of a region. What it stands for is never
+/// disabled or deleted, and it never stands for another key.
+pub const STORE_KEY_ALIAS: &str = "alias/offshoot-store";
+
 /// A key service.
 ///
 /// Every call is logged by the service with the resource it was made for. Calls may block.

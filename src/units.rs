@@ -137,15 +137,34 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 pub enum KeyState {
     /// The key does its work.
     Enabled,
+    /// The key is switched off until somebody enables it.
+    Disabled,
+    /// The key waits to be deleted, and does no work any more.
+    PendingDeletion,
+    /// The key's secret was destroyed. Nobody gets it back.
+    Deleted,
     /// The key's record is not there (any more).
     Missing,
+}
+
+impl KeyState {
+    /// The state in words with `_` between them, as programs read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::PendingDeletion => "pending_deletion",
+            Self::Deleted => "deleted",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 impl fmt::Display for KeyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Enabled => "enabled",
-            Self::Missing => "missing",
+            Self::PendingDeletion => "pending deletion",
+            other => other.as_str(),
         })
     }
 }

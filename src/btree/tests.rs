@@ -1,6 +1,7 @@
 mod damage;
 mod discard;
 mod histories;
+mod rank;
 mod table;
 
 use std::cell::{Cell, RefCell};

@@ -2,16 +2,48 @@
 //!
 //! Lines of use are not synced, so a power loss can take the last ones; what changes a key's
 //! state is synced before it happens. Whoever appends holds the lock.
+//!
+//! After a crash the chain goes on from the last line that continues it. To find that one the
+//! lines from the last synced one on are read, no more.
 
 use std::fmt::{self, Write};
 
 use crate::error::{Damage, Result};
+use crate::file_kms::chain::{self, AuditFile, Tip};
 use crate::file_kms::files::Files;
+use crate::file_kms::inner::Inner;
+use crate::file_kms::pool::Pools;
 use crate::file_kms::records::VERSION;
 use crate::io::{Access, publish};
 use crate::units::{KeyId, ResourceId, StoreId};
 
 const NAME: &str = "audit";
+/// A line is synced if more bytes than that had to be read to append it.
+const SCAN_LEN_MAX: u64 = 256 << 10;
+
+/// A line of the audit.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct AuditLine<'a> {
+    /// Its number in the file, from 1; the first line says what the file is, and is left out.
+    pub number: u64,
+    /// What it says: a JSON object, if it is whole.
+    pub text: &'a str,
+    /// Whether it continues the chain of hashes.
+    pub in_chain: bool,
+}
+
+/// What a look through the whole audit found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditReport {
+    /// Lines that continue the chain of hashes.
+    pub lines: u64,
+    /// Other lines. A crash can leave some.
+    pub loose_lines: u64,
+    /// The first line that no crash explains: something was changed there or taken away.
+    pub broken_at: Option<u64>,
+}
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
@@ -62,48 +94,146 @@ fn check_first_line(found: &[u8], expected: &str) -> Result<(), Damage> {
     }
 }
 
-/// Appends a line; the system writes it when it likes.
-pub(super) fn append(files: &Files, now_ms: u64, event: Event<'_>) -> Result<()> {
-    write(files, now_ms, event, |file, line, offset| {
-        file.write_all_at(line, offset)
-    })
+/// Where the chain ends, as far as this process knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail {
+    /// Bytes of the file that are accounted for.
+    len: u64,
+    tip: Tip,
+    /// Whether all of them are durable.
+    durable: bool,
 }
 
-/// Appends a line, durably.
-pub(super) fn append_durable(files: &Files, now_ms: u64, event: Event<'_>) -> Result<()> {
-    write(files, now_ms, event, publish::write_durable)
+/// When a line is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// When the system likes.
+    Later,
+    /// Before the call returns, and only after all lines before it are.
+    Now,
 }
 
-fn write(
-    files: &Files,
-    now_ms: u64,
-    event: Event<'_>,
-    write: impl FnOnce(&dyn crate::io::DiskFile, &[u8], u64) -> std::io::Result<()>,
-) -> Result<()> {
-    let read_error = |source| files.error("read", NAME, source);
-    let file = files.open(NAME, Access::ReadWrite)?;
-    let len = file.len().map_err(read_error)?;
-    let mut last = [0];
-    let at = len
-        .checked_sub(1)
-        .ok_or_else(|| files.damage(NAME, Damage::Truncated))?;
-    file.read_exact_at(&mut last, at).map_err(read_error)?;
-    // A line that a crash cut off stays alone on its line.
-    let mut text = if last == *b"\n" {
-        String::new()
-    } else {
-        "\n".to_owned()
-    };
-    event
-        .write(now_ms, &mut text)
-        .expect("BUG: a string refuses text");
-    write(&*file, text.as_bytes(), len)
-        .map_err(|source| files.write_error(NAME, text.len() as u64, source))
+impl Inner {
+    /// Appends a line for a use of a key. The system writes it when it likes.
+    pub(super) fn audit_use(&self, pools: &mut Pools, event: Event<'_>) -> Result<()> {
+        self.append(&mut pools.audit, event, Sync::Later)
+    }
+
+    /// Appends a line for a change of state, durably.
+    pub(super) fn audit_change(&self, pools: &mut Pools, event: Event<'_>) -> Result<()> {
+        self.append(&mut pools.audit, event, Sync::Now)
+    }
+
+    fn append(&self, known: &mut Option<Tail>, event: Event<'_>, sync: Sync) -> Result<()> {
+        let fail = |source| self.files.write_error(NAME, 0, source);
+        let audit = self.audit_file(Access::ReadWrite)?;
+        let (tail, scanned) = self.tail(&audit, *known)?;
+        // Who comes next has less to look through then.
+        let sync = if scanned > SCAN_LEN_MAX {
+            Sync::Now
+        } else {
+            sync
+        };
+        if sync == Sync::Now && !tail.durable {
+            publish::write_durable(&*audit.file, &[], tail.len).map_err(fail)?;
+        }
+        // A line that a crash cut off stays alone on its line.
+        let start = if audit.ends_a_line()? { "" } else { "\n" };
+        let mut line = event.body(self.clock.now_ms());
+        let tip = chain::finish(&mut line, sync == Sync::Now, &tail.tip);
+        line.insert_str(0, start);
+        let (file, bytes) = (&*audit.file, line.as_bytes());
+        match sync {
+            Sync::Later => file.write_all_at(bytes, tail.len),
+            Sync::Now => publish::write_durable(file, bytes, tail.len),
+        }
+        .map_err(fail)?;
+        *known = Some(Tail {
+            len: tail.len + bytes.len() as u64,
+            tip,
+            durable: sync == Sync::Now,
+        });
+        Ok(())
+    }
+
+    /// Where the chain ends now, and how many bytes were read to know it.
+    fn tail(&self, audit: &AuditFile<'_>, known: Option<Tail>) -> Result<(Tail, u64)> {
+        let known = known.filter(|tail| tail.len <= audit.len);
+        if let Some(tail) = known.filter(|tail| tail.len == audit.len) {
+            return Ok((tail, 0));
+        }
+        let start = match known {
+            Some(tail) => Some((tail.len, tail.tip)),
+            None => audit.last_synced()?,
+        };
+        let first_line = first_line(self.kms);
+        let (offset, mut tip) =
+            start.unwrap_or_else(|| (first_line.len() as u64, chain::genesis(&first_line)));
+        let mut lines = audit.lines(offset);
+        while let Some(line) = lines.next_line()? {
+            tip = chain::continued(&line, &tip).unwrap_or(tip);
+        }
+        let tail = Tail {
+            len: audit.len,
+            tip,
+            durable: false,
+        };
+        Ok((tail, audit.len - offset.min(audit.len)))
+    }
+
+    pub(super) fn audit_file(&self, access: Access) -> Result<AuditFile<'_>> {
+        AuditFile::new(&self.files, NAME, self.files.open(NAME, access)?)
+    }
+
+    /// Reads all lines but the first, and follows the chain.
+    pub(super) fn read_audit(
+        &self,
+        audit: &AuditFile<'_>,
+        each: &mut dyn FnMut(AuditLine<'_>),
+    ) -> Result<AuditReport> {
+        let first_line = first_line(self.kms);
+        let mut tip = chain::genesis(&first_line);
+        let mut report = AuditReport::default();
+        let mut lines = audit.lines(first_line.len() as u64);
+        let (mut number, mut gap) = (1, None);
+        while let Some(line) = lines.next_line()? {
+            number += 1;
+            let next = chain::continued(&line, &tip);
+            match (next, chain::of_synced(&line)) {
+                (Some(next), _) => {
+                    (tip, gap) = (next, None);
+                    report.lines += 1;
+                }
+                (None, synced) => {
+                    let first = *gap.get_or_insert(number);
+                    report.loose_lines += 1;
+                    if let Some(next) = synced {
+                        report.broken_at.get_or_insert(first);
+                        (tip, gap) = (next, None);
+                    }
+                }
+            }
+            each(AuditLine {
+                number,
+                text: &String::from_utf8_lossy(&line),
+                in_chain: next.is_some(),
+            });
+        }
+        Ok(report)
+    }
 }
 
 impl Event<'_> {
+    /// What the line says, but for its end.
+    fn body(&self, now_ms: u64) -> String {
+        let mut out = String::new();
+        self.write(now_ms, &mut out)
+            .expect("BUG: a string refuses text");
+        out
+    }
+
     fn write(&self, now_ms: u64, out: &mut String) -> fmt::Result {
-        write!(out, r#"{{"time_ms":{now_ms},"action":"#)?;
+        write!(out, r#"{}{now_ms},"action":"#, chain::START)?;
         quote(self.action, out)?;
         out.push_str(",\"key\":");
         optional(self.key, out)?;
@@ -112,9 +242,7 @@ impl Event<'_> {
         out.push_str(",\"store\":");
         optional(self.store, out)?;
         out.push_str(",\"resource\":");
-        optional(self.resource, out)?;
-        out.push_str("}\n");
-        Ok(())
+        optional(self.resource, out)
     }
 }
 

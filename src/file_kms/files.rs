@@ -79,6 +79,12 @@ impl Files {
             .map_err(|source| self.write_error(name, len, source))
     }
 
+    /// Replaces a file likewise, and overwrites what it was before.
+    pub(super) fn replace_secret(&self, name: &str, contents: &[u8]) -> Result<()> {
+        publish::replace_secret(&*self.0, name, contents)
+            .map_err(|source| self.write_error(name, contents.len() as u64, source))
+    }
+
     /// Takes the lock, waiting a little for another process: exclusive for all that writes.
     pub(super) fn lock(&self, lock: Lock) -> Result<Box<dyn LockGuard>> {
         for attempt in 0..LOCK_TRIES {

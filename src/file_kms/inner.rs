@@ -55,8 +55,21 @@ impl Inner {
         read_aliases(&self.files, self.kms)
     }
 
+    /// The keys for somebody who has the lock exclusively. Keys whose deletion date has come lose
+    /// their secrets before anybody else is served.
+    pub(super) fn live_ring(&self, pools: &mut Pools) -> Result<(KeyRing, Zeroizing<Vec<u8>>)> {
+        let (mut ring, bytes) = self.ring()?;
+        if !self.destroy_due(pools, &mut ring)? {
+            return Ok((ring, bytes));
+        }
+        let bytes = ring.encode();
+        self.publish_keys(pools, &bytes)?;
+        Ok((ring, bytes))
+    }
+
+    /// Replaces `keys`. The secrets in the file before do not stay behind on the medium.
     pub(super) fn publish_keys(&self, pools: &mut Pools, bytes: &[u8]) -> Result<()> {
-        self.files.publish("keys", bytes)?;
+        self.files.replace_secret("keys", bytes)?;
         pools.durable_keys = Some(hash(bytes));
         Ok(())
     }

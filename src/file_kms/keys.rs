@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
 use crate::file_kms::records::{
-    AliasRecord, AliasesHeader, KEY_ENABLED, KeyRecord, KeysHeader, Prefix, check_zero, put_crc,
-    put_text, text,
+    AliasRecord, AliasesHeader, KEY_DELETED, KEY_DISABLED, KEY_ENABLED, KEY_PENDING, KeyRecord,
+    KeysHeader, Prefix, check_zero, put_crc, put_text, text,
 };
 use crate::file_kms::reference::{is_alias, is_region};
 use crate::units::{KeyId, KeyState};
@@ -37,9 +37,29 @@ pub(super) struct KeyRing {
 pub(super) struct Key {
     pub id: KeyId,
     pub account: String,
+    pub status: Status,
     /// Version 1 first; never empty.
     pub versions: Vec<KeyVersion>,
 }
+
+/// How a key stands, as its records say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Enabled,
+    Disabled,
+    /// Deleted as soon as the clock shows this: seconds since 1970-01-01 UTC.
+    PendingDeletion {
+        at_s: u32,
+    },
+    /// Its secrets are zeroes.
+    Deleted {
+        at_s: u32,
+    },
+}
+
+/// A key that is enabled: the only way to its secrets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usable<'a>(&'a Key);
 
 /// A version of a KMS key.
 #[derive(Debug)]
@@ -64,13 +84,36 @@ impl KeyRing {
             .ok_or_else(missing)
     }
 
+    /// The same, to change it.
+    pub(super) fn key_mut(&mut self, id: &KeyId) -> Result<&mut Key> {
+        let missing = || Error::KeyUnavailable {
+            key: id.to_string(),
+            state: KeyState::Missing,
+        };
+        let found = self.keys.iter_mut().find(|key| key.id == *id);
+        found.ok_or_else(missing)
+    }
+
+    /// The key of that id, if it does its work now (in milliseconds since 1970-01-01 UTC).
+    pub(super) fn usable(&self, id: &KeyId, now_ms: u64) -> Result<Usable<'_>> {
+        let key = self.key(id)?;
+        match key.status.state(now_ms) {
+            KeyState::Enabled => Ok(Usable(key)),
+            state => Err(Error::KeyUnavailable {
+                key: id.to_string(),
+                state,
+            }),
+        }
+    }
+
+    /// How many records the keys take.
+    pub(super) fn record_count(&self) -> usize {
+        self.keys.iter().map(|key| key.versions.len()).sum()
+    }
+
     /// The bytes of `keys`.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let count = self
-            .keys
-            .iter()
-            .map(|key| key.versions.len())
-            .sum::<usize>();
+        let count = self.record_count();
         let len = size_of::<KeysHeader>() + count * size_of::<KeyRecord>();
         // As long as it will be from the start: growing would leave keys behind in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(len));
@@ -88,7 +131,9 @@ impl KeyRing {
                     .expect("BUG: a record of another size");
                 record.id = key.id.0;
                 record.version = U32::new(index);
-                record.state = KEY_ENABLED;
+                let (state, deletion_at_s) = key.status.encode();
+                record.state = state;
+                record.deletion_at_s = U32::new(deletion_at_s);
                 record.region_len = put_text(&mut record.region, &self.region);
                 record.created_at_ms = U64::new(version.created_at_ms);
                 put_text(&mut record.account, &key.account);
@@ -123,10 +168,8 @@ impl KeyRing {
     }
 
     fn add(&mut self, record: &KeyRecord, ids: &mut BTreeSet<KeyId>) -> Result<(), Damage> {
-        check_zero(&[&record.zero[..], &record.zero_end].concat())?;
-        if record.state != KEY_ENABLED {
-            return Err(Damage::OutOfRange("key state"));
-        }
+        check_zero(&record.zero)?;
+        let status = Status::decode(record)?;
         if text(&record.region, record.region_len)? != self.region {
             return Err(Damage::Inconsistent("a key belongs to another region"));
         }
@@ -139,6 +182,7 @@ impl KeyRing {
             self.keys.push(Key {
                 id,
                 account,
+                status,
                 versions: Vec::new(),
             });
         }
@@ -152,6 +196,11 @@ impl KeyRing {
                 "the versions of a key are out of order",
             ));
         }
+        if key.status != status {
+            return Err(Damage::Inconsistent(
+                "the versions of a key differ in state",
+            ));
+        }
         let material = Secret::from_bytes(record.material);
         key.versions.push(KeyVersion {
             created_at_ms: record.created_at_ms.get(),
@@ -162,16 +211,85 @@ impl KeyRing {
 }
 
 impl Key {
-    /// The newest version, with its number.
-    pub(super) fn newest(&self) -> (u32, &Secret) {
-        let newest = self.versions.last().expect("BUG: a key without a version");
-        (number(self.versions.len()), &newest.material)
+    /// The number of the newest version.
+    pub(super) fn newest(&self) -> u32 {
+        number(self.versions.len())
+    }
+
+    /// Makes its secrets zeroes: only the fact that there was a key stays.
+    pub(super) fn destroy(&mut self, at_s: u32) {
+        self.status = Status::Deleted { at_s };
+        for version in &mut self.versions {
+            version.material = Secret::from_bytes([0; 32]);
+        }
+    }
+}
+
+impl<'a> Usable<'a> {
+    pub(super) fn id(&self) -> KeyId {
+        self.0.id
+    }
+
+    /// The newest version, with its number: the one that wraps.
+    pub(super) fn newest(&self) -> (u32, &'a Secret) {
+        let newest = self.0.versions.last();
+        let newest = newest.expect("BUG: a key without a version");
+        (self.0.newest(), &newest.material)
     }
 
     /// A version by its number.
-    pub(super) fn version(&self, version: u32) -> Option<&Secret> {
+    pub(super) fn version(&self, version: u32) -> Option<&'a Secret> {
         let index = usize::try_from(version.checked_sub(1)?).ok()?;
-        self.versions.get(index).map(|version| &version.material)
+        self.0.versions.get(index).map(|version| &version.material)
+    }
+}
+
+impl Status {
+    /// The state at a time (in milliseconds since 1970-01-01 UTC).
+    pub(super) fn state(self, now_ms: u64) -> KeyState {
+        match self {
+            Self::Enabled => KeyState::Enabled,
+            Self::Disabled => KeyState::Disabled,
+            Self::PendingDeletion { .. } if self.is_due(now_ms) => KeyState::Deleted,
+            Self::PendingDeletion { .. } => KeyState::PendingDeletion,
+            Self::Deleted { .. } => KeyState::Deleted,
+        }
+    }
+
+    /// Whether its secrets are still there and must not be.
+    pub(super) fn is_due(self, now_ms: u64) -> bool {
+        matches!(self, Self::PendingDeletion { at_s } if now_ms / 1000 >= u64::from(at_s))
+    }
+
+    /// When it is to be deleted, or was: seconds since 1970-01-01 UTC.
+    pub(super) fn deletion_at_s(self) -> Option<u32> {
+        match self {
+            Self::Enabled | Self::Disabled => None,
+            Self::PendingDeletion { at_s } | Self::Deleted { at_s } => Some(at_s),
+        }
+    }
+
+    fn encode(self) -> (u8, u32) {
+        let state = match self {
+            Self::Enabled => KEY_ENABLED,
+            Self::Disabled => KEY_DISABLED,
+            Self::PendingDeletion { .. } => KEY_PENDING,
+            Self::Deleted { .. } => KEY_DELETED,
+        };
+        (state, self.deletion_at_s().unwrap_or(0))
+    }
+
+    fn decode(record: &KeyRecord) -> Result<Self, Damage> {
+        let at_s = record.deletion_at_s.get();
+        match (record.state, at_s) {
+            (KEY_ENABLED, 0) => Ok(Self::Enabled),
+            (KEY_DISABLED, 0) => Ok(Self::Disabled),
+            (KEY_PENDING, 1..) => Ok(Self::PendingDeletion { at_s }),
+            (KEY_DELETED, 1..) if record.material == [0; 32] => Ok(Self::Deleted { at_s }),
+            (KEY_DELETED, 1..) => Err(Damage::NotZero),
+            (KEY_ENABLED..=KEY_DELETED, _) => Err(Damage::OutOfRange("deletion date")),
+            _ => Err(Damage::OutOfRange("key state")),
+        }
     }
 }
 

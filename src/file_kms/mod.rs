@@ -7,7 +7,9 @@
 //! Nothing is cached that another process may change: keys and aliases are read at each use,
 //! all under the file `lock`. There are no threads here.
 
+mod aliases;
 mod audit;
+mod chain;
 mod files;
 mod heads;
 mod index;
@@ -18,6 +20,7 @@ mod records;
 mod reference;
 mod service;
 mod setup;
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -25,17 +28,19 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::crypto::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::file_kms::audit::Event;
 use crate::file_kms::inner::Inner;
-use crate::file_kms::keys::{Aliases, Key, KeyRing, KeyVersion, RECORDS_MAX};
-use crate::file_kms::reference::{ACCOUNT, Target};
+use crate::file_kms::keys::{Aliases, Key, KeyRing, Status};
+use crate::file_kms::reference::ACCOUNT;
+use crate::file_kms::states::check_room;
 use crate::io::real::{RealDisk, SystemClock, SystemRandom};
-use crate::io::{Disk, Lock};
+use crate::io::{Access, Disk, Lock};
 use crate::source::{Clock, Random};
 use crate::sync::Arc;
 use crate::units::{KeyId, KeyState, Location};
+
+pub use crate::file_kms::aliases::AliasInfo;
+pub use crate::file_kms::audit::{AuditLine, AuditReport};
 
 /// A key service in a directory. Clones share one.
 #[derive(Clone)]
@@ -59,6 +64,8 @@ pub struct KeyInfo {
     pub version: u32,
     /// When it was made: milliseconds since 1970-01-01 UTC.
     pub created_at_ms: u64,
+    /// When it is to be deleted, or was: milliseconds since 1970-01-01 UTC.
+    pub deletion_at_ms: Option<u64>,
 }
 
 impl FileKms {
@@ -123,67 +130,45 @@ impl FileKms {
 
     /// Makes a key, and an alias for it (`NAME` or `alias/NAME`) if one is given.
     pub fn create_key(&self, alias: Option<&str>) -> Result<KeyInfo> {
-        let alias = alias.map(reference::alias_name).transpose()?;
+        let alias = alias
+            .map(|alias| reference::alias_name(alias, &self.0.region))
+            .transpose()?;
         let mut locked = self.0.lock(Lock::Exclusive)?;
         let mut aliases = self.0.aliases()?;
-        let (mut ring, _) = self.0.ring()?;
+        let (mut ring, _) = self.0.live_ring(&mut locked.pools)?;
         if let Some(name) = alias.filter(|&name| aliases.contains_key(name)) {
             return Err(Error::AlreadyExists {
                 kind: Kind::Key,
                 name: format!("alias/{name}"),
             });
         }
-        if ring
-            .keys
-            .iter()
-            .map(|key| key.versions.len())
-            .sum::<usize>()
-            >= RECORDS_MAX
-        {
-            return Err(Error::LimitExceeded {
-                limit: "KMS keys",
-                max: RECORDS_MAX as u64,
-            });
-        }
+        check_room(&ring)?;
         let id = new_key_id(&*self.0.random);
-        let (action, key) = ("create-key", Some(&id));
-        let event = Event {
-            action,
-            key,
-            purpose: alias.unwrap_or(""),
-            store: None,
-            resource: None,
-        };
-        audit::append_durable(&self.0.files, self.0.clock.now_ms(), event)?;
-        let material = Secret::random(&*self.0.random);
-        let version = KeyVersion {
-            created_at_ms: self.0.clock.now_ms(),
-            material,
-        };
+        let pools = &mut locked.pools;
+        self.0
+            .audit_state(pools, "create-key", Some(&id), alias.unwrap_or(""))?;
         ring.keys.push(Key {
             id,
             account: ACCOUNT.to_owned(),
-            versions: vec![version],
+            status: Status::Enabled,
+            versions: vec![self.0.new_version()],
         });
         // The key before its alias: an alias never stands for a key that is not there yet.
         self.0.publish_keys(&mut locked.pools, &ring.encode())?;
         if let Some(name) = alias {
             aliases.insert(name.to_owned(), id);
-            let bytes = keys::encode_aliases(&aliases, self.0.kms);
-            self.0.files.publish("aliases", &bytes)?;
+            self.0.publish_aliases(&aliases)?;
         }
-        Ok(info(&ring, ring.key(&id)?, &aliases))
+        Ok(info(&ring, ring.key(&id)?, &aliases, self.0.clock.now_ms()))
     }
 
     /// All keys, in the order in which they were made.
     pub fn keys(&self) -> Result<Vec<KeyInfo>> {
         let _locked = self.0.lock(Lock::Shared)?;
         let (aliases, (ring, _)) = (self.0.aliases()?, self.0.ring()?);
-        Ok(ring
-            .keys
-            .iter()
-            .map(|key| info(&ring, key, &aliases))
-            .collect())
+        let now_ms = self.0.clock.now_ms();
+        let info = |key| info(&ring, key, &aliases, now_ms);
+        Ok(ring.keys.iter().map(info).collect())
     }
 
     /// The key that an id, an ARN, `alias/NAME` or the ARN of an alias names.
@@ -191,19 +176,18 @@ impl FileKms {
         let target = reference::parse(reference, &self.0.region)?;
         let _locked = self.0.lock(Lock::Shared)?;
         let (aliases, (ring, _)) = (self.0.aliases()?, self.0.ring()?);
-        let not_found = || Error::NotFound {
-            kind: Kind::Key,
-            name: reference.to_owned(),
+        let key = states::find(&ring, &aliases, target, reference)?;
+        Ok(info(&ring, key, &aliases, self.0.clock.now_ms()))
+    }
+
+    /// Reads the audit: gives each line, and says whether the chain of hashes is whole. Lines
+    /// that are appended meanwhile are left out.
+    pub fn audit(&self, mut each: impl FnMut(AuditLine<'_>)) -> Result<AuditReport> {
+        let file = {
+            let _locked = self.0.lock(Lock::Shared)?;
+            self.0.audit_file(Access::Read)?
         };
-        let key = match target {
-            Target::Key(id) => ring
-                .keys
-                .iter()
-                .find(|key| key.id == id)
-                .ok_or_else(not_found)?,
-            Target::Alias(name) => ring.key(aliases.get(name).ok_or_else(not_found)?)?,
-        };
-        Ok(info(&ring, key, &aliases))
+        self.0.read_audit(&file, &mut each)
     }
 
     /// The region the keys belong to.
@@ -222,19 +206,23 @@ impl fmt::Debug for FileKms {
     }
 }
 
-fn info(ring: &KeyRing, key: &Key, aliases: &Aliases) -> KeyInfo {
+fn info(ring: &KeyRing, key: &Key, aliases: &Aliases, now_ms: u64) -> KeyInfo {
     let of_key = aliases.iter().filter(|(_, id)| **id == key.id);
     KeyInfo {
         id: key.id,
         arn: reference::key_arn(&ring.region, &key.account, key.id),
         aliases: of_key.map(|(name, _)| format!("alias/{name}")).collect(),
-        state: KeyState::Enabled,
+        state: key.status.state(now_ms),
         region: ring.region.clone(),
-        version: u32::try_from(key.versions.len()).expect("BUG: more versions than records"),
+        version: key.newest(),
         created_at_ms: key
             .versions
             .first()
             .map_or(0, |version| version.created_at_ms),
+        deletion_at_ms: key
+            .status
+            .deletion_at_s()
+            .map(|at_s| u64::from(at_s) * 1000),
     }
 }
 

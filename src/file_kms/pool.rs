@@ -7,11 +7,11 @@ use zerocopy::little_endian::U32;
 
 use crate::crypto::{Secret, unwrap, wrap};
 use crate::error::{Damage, Error, Result};
-use crate::file_kms::audit::{self, Event};
+use crate::file_kms::audit::{Event, Tail};
 use crate::file_kms::heads::{Heads, Slot};
 use crate::file_kms::index::Index;
 use crate::file_kms::inner::{Inner, Locked};
-use crate::file_kms::keys::{Key, KeyRing};
+use crate::file_kms::keys::{KeyRing, Usable};
 use crate::file_kms::records::{HEAD_CLAIMED, HEAD_POOLED, HeadRecord};
 use crate::io::{Access, Lock};
 use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
@@ -26,6 +26,8 @@ pub(super) struct Pools {
     pub index: Index,
     /// The hash of the file `keys` that this process knows to be durable.
     pub durable_keys: Option<[u8; 32]>,
+    /// Where the audit ends.
+    pub audit: Option<Tail>,
     /// Ready to be handed out, by KMS key and store.
     ready: BTreeMap<(KeyId, StoreId), Vec<HeadKeyId>>,
     /// Made by this process and not claimed yet, handed out or not.
@@ -48,10 +50,10 @@ impl Inner {
         let mut locked = self.lock(Lock::Exclusive)?;
         let ring = match locked.pools.ready_count(key, store) {
             0 => self.fill(&mut locked, key, store, BATCH)?,
-            _ => self.ring()?.0,
+            _ => self.live_ring(&mut locked.pools)?.0,
         };
-        ring.key(key)?;
-        self.audit("assign-head-key", key, store, resource)?;
+        ring.usable(key, self.clock.now_ms())?;
+        self.audit(&mut locked.pools, "assign-head-key", key, store, resource)?;
         // Gone from the pool even if what follows fails: never handed out twice.
         let ready = locked
             .pools
@@ -70,9 +72,9 @@ impl Inner {
         resource: ResourceId,
     ) -> Result<Secret> {
         let mut locked = self.lock(Lock::Exclusive)?;
-        let (ring, _) = self.ring()?;
+        let (ring, _) = self.live_ring(&mut locked.pools)?;
         let (key, secret) = self.open_head(&mut locked, &ring, id, store)?;
-        self.audit("unwrap-head-key", &key, store, resource)?;
+        self.audit(&mut locked.pools, "unwrap-head-key", &key, store, resource)?;
         Ok(secret)
     }
 
@@ -92,9 +94,9 @@ impl Inner {
         store: StoreId,
         count: usize,
     ) -> Result<KeyRing> {
-        let (ring, bytes) = self.ring()?;
-        let kms_key = ring.key(key)?;
         let pools = &mut *locked.pools;
+        let (ring, bytes) = self.live_ring(pools)?;
+        let kms_key = ring.usable(key, self.clock.now_ms())?;
         self.ensure_keys_are_durable(pools, &bytes)?;
         let mut heads = self.heads(Access::ReadWrite)?;
         let slots = pools.index.allocate(&mut heads, count)?;
@@ -111,14 +113,14 @@ impl Inner {
         Ok(ring)
     }
 
-    fn make_head(&self, key: &Key, store: StoreId) -> HeadRecord {
+    fn make_head(&self, key: Usable<'_>, store: StoreId) -> HeadRecord {
         let secret = Secret::random(&*self.random);
         let (version, kek) = key.newest();
         let mut record = HeadRecord::new_zeroed();
         self.random.fill(&mut record.id);
         record.state = HEAD_POOLED;
         record.key_version = U32::new(version);
-        record.key = key.id.0;
+        record.key = key.id().0;
         record.store = store.0;
         record.commitment = secret.commitment();
         let aad = head_aad(store, HeadKeyId(record.id));
@@ -145,7 +147,7 @@ impl Inner {
                 key: id.to_string(),
                 state: KeyState::Missing,
             })?;
-        let key = ring.key(&KeyId(record.key))?;
+        let key = ring.usable(&KeyId(record.key), self.clock.now_ms())?;
         let kek = key.version(record.key_version.get());
         let kek = kek.ok_or_else(|| heads.damage(Damage::OutOfRange("key version")))?;
         let opened = unwrap(kek, &record.wrapped, &head_aad(store, *id));
@@ -153,7 +155,7 @@ impl Inner {
         if secret.commitment() != record.commitment {
             return Err(heads.damage(Damage::BadTag));
         }
-        Ok((key.id, secret))
+        Ok((key.id(), secret))
     }
 
     pub(super) fn note(&self, store: StoreId, id: &HeadKeyId) -> Result<()> {
@@ -197,12 +199,19 @@ impl Inner {
             store: Some(store),
             resource: None,
         };
-        audit::append_durable(&self.files, self.clock.now_ms(), event)?;
+        self.audit_change(pools, event)?;
         heads.destroy(&slots)?;
         pools.index.rescan(&heads)
     }
 
-    fn audit(&self, action: &str, key: &KeyId, store: StoreId, of: ResourceId) -> Result<()> {
+    fn audit(
+        &self,
+        pools: &mut Pools,
+        action: &str,
+        key: &KeyId,
+        store: StoreId,
+        of: ResourceId,
+    ) -> Result<()> {
         let (store, resource) = (Some(store), Some(of));
         let event = Event {
             action,
@@ -211,7 +220,7 @@ impl Inner {
             store,
             resource,
         };
-        audit::append(&self.files, self.clock.now_ms(), event)
+        self.audit_use(pools, event)
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) struct KeyRecord {
     pub id: [u8; 16],
     /// The version, from 1.
     pub version: U32,
-    /// [`KEY_ENABLED`].
+    /// [`KEY_ENABLED`] and the like, the same in all its versions.
     pub state: u8,
     /// Length of the region's label.
     pub region_len: u8,
@@ -67,14 +67,21 @@ pub(super) struct KeyRecord {
     pub region: [u8; 64],
     /// The account the key belongs to: 12 ASCII digits.
     pub account: [u8; 12],
-    /// Zero.
-    pub zero_end: [u8; 4],
-    /// The secret itself.
+    /// When a key that is pending deletion or deleted is to be, or was: seconds since 1970-01-01
+    /// UTC, the same in all its versions. Else zero.
+    pub deletion_at_s: U32,
+    /// The secret itself; zero in a key that is deleted.
     pub material: [u8; 32],
 }
 
 /// State of a key that works.
 pub(super) const KEY_ENABLED: u8 = 1;
+/// State of a key that is switched off.
+pub(super) const KEY_DISABLED: u8 = 2;
+/// State of a key that waits to be deleted.
+pub(super) const KEY_PENDING: u8 = 3;
+/// State of a key whose secret was destroyed.
+pub(super) const KEY_DELETED: u8 = 4;
 
 /// The start of `aliases`; the records follow, in ascending order of their names.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

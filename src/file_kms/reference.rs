@@ -52,18 +52,28 @@ pub(super) fn parse<'a>(reference: &'a str, region: &str) -> Result<Target<'a>> 
     }
 }
 
-/// The name of a new alias, given with or without `alias/`.
-pub(super) fn alias_name(alias: &str) -> Result<&str> {
+/// The name of an alias, given with or without `alias/`, or as its ARN.
+pub(super) fn alias_name<'a>(alias: &'a str, region: &str) -> Result<&'a str> {
+    if alias.starts_with("arn:") {
+        return match parse(alias, region)? {
+            Target::Alias(name) => Ok(name),
+            Target::Key(_) => Err(invalid_alias(alias)),
+        };
+    }
     let name = alias.strip_prefix("alias/").unwrap_or(alias);
     if is_alias(name) {
         return Ok(name);
     }
+    Err(invalid_alias(alias))
+}
+
+fn invalid_alias(alias: &str) -> Error {
     let rule = "letters, digits, /, _ and -, up to 250, after an optional alias/";
-    Err(Error::Invalid {
+    Error::Invalid {
         what: "alias",
         value: shorten(alias),
         rule,
-    })
+    }
 }
 
 /// Whether an alias may have that name.
@@ -94,6 +104,11 @@ pub(super) fn check_region(label: &str) -> Result<()> {
 /// The ARN of a key.
 pub(super) fn key_arn(region: &str, account: &str, id: KeyId) -> String {
     format!("arn:offshoot:kms:{region}:{account}:key/{id}")
+}
+
+/// The ARN of an alias.
+pub(super) fn alias_arn(region: &str, account: &str, name: &str) -> String {
+    format!("arn:offshoot:kms:{region}:{account}:alias/{name}")
 }
 
 fn key<'a>(id: &str) -> Option<Target<'a>> {

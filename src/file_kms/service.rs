@@ -6,8 +6,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::crypto::{Secret, WRAPPED_LEN, unwrap, wrap};
 use crate::error::{Error, Result};
 use crate::file_kms::FileKms;
-use crate::file_kms::audit::{self, Event};
+use crate::file_kms::audit::Event;
 use crate::file_kms::inner::Inner;
+use crate::file_kms::pool::Pools;
 use crate::io::Lock;
 use crate::kms::{Context, KeyService, KmsError};
 use crate::units::{HeadKeyId, KeyId, ResourceId, StoreId};
@@ -76,8 +77,8 @@ impl KeyService for FileKms {
 impl Inner {
     fn generate(&self, id: &KeyId, context: &Context) -> Result<(Vec<u8>, Secret)> {
         let mut locked = self.lock(Lock::Exclusive)?;
-        let (ring, bytes) = self.ring()?;
-        let (version, kek) = ring.key(id)?.newest();
+        let (ring, bytes) = self.live_ring(&mut locked.pools)?;
+        let (version, kek) = ring.usable(id, self.clock.now_ms())?.newest();
         self.ensure_keys_are_durable(&mut locked.pools, &bytes)?;
         let secret = Secret::random(&*self.random);
         let aad = data_aad(id, version, context);
@@ -86,14 +87,14 @@ impl Inner {
             version: U32::new(version),
             wrapped,
         };
-        self.audit_data_key("generate", id, context)?;
+        self.audit_data_key(&mut locked.pools, "generate", id, context)?;
         Ok((wrapped.as_bytes().to_vec(), secret))
     }
 
     fn decrypt(&self, id: &KeyId, wrapped: &[u8], context: &Context) -> Result<Secret> {
-        let _locked = self.lock(Lock::Exclusive)?;
-        let (ring, _) = self.ring()?;
-        let key = ring.key(id)?;
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let (ring, _) = self.live_ring(&mut locked.pools)?;
+        let key = ring.usable(id, self.clock.now_ms())?;
         // Wrong bytes, version or context: the answer does not tell which.
         let denied = || Error::AccessDenied {
             key: id.to_string(),
@@ -104,11 +105,17 @@ impl Inner {
         let kek = key.version(version).ok_or_else(denied)?;
         let aad = data_aad(id, version, context);
         let secret = unwrap(kek, &wrapped.wrapped, &aad).map_err(|_| denied())?;
-        self.audit_data_key("decrypt", id, context)?;
+        self.audit_data_key(&mut locked.pools, "decrypt", id, context)?;
         Ok(secret)
     }
 
-    fn audit_data_key(&self, action: &str, key: &KeyId, context: &Context) -> Result<()> {
+    fn audit_data_key(
+        &self,
+        pools: &mut Pools,
+        action: &str,
+        key: &KeyId,
+        context: &Context,
+    ) -> Result<()> {
         let (store, resource) = (Some(context.store), Some(context.resource));
         let event = Event {
             action,
@@ -117,7 +124,7 @@ impl Inner {
             store,
             resource,
         };
-        audit::append(&self.files, self.clock.now_ms(), event)
+        self.audit_use(pools, event)
     }
 }
 

@@ -1,8 +1,10 @@
+mod audit;
 mod crashes;
 mod damage;
 mod heads;
 mod keys;
 mod real;
+mod states;
 
 use super::FileKms;
 use crate::io::sim::{SimClock, SimMachine, SimRandom};

@@ -1,4 +1,4 @@
-//! The three ways in which small files become, stay and stop being durable.
+//! The ways in which small files become, stay and stop being durable.
 //!
 //! Together with the store's commit this is the only code that syncs. Whoever gets an error from
 //! here does not know what is on disk.
@@ -49,7 +49,27 @@ pub fn write_durable(file: &dyn DiskFile, buf: &[u8], offset: u64) -> io::Result
 /// The zeroes reach the medium before the name goes, so no crash leaves the bytes in space that
 /// is called free.
 pub fn destroy(disk: &dyn Disk, name: &str) -> io::Result<()> {
-    let file = disk.open(name, Access::ReadWrite)?;
+    overwrite(&*disk.open(name, Access::ReadWrite)?)?;
+    disk.remove(name)?;
+    disk.sync_names()
+}
+
+/// Like [`publish`] with exactly these contents; then the bytes of the file that had the name are
+/// overwritten with zeroes, durably.
+///
+/// A crash between the two leaves the old bytes in space that is free.
+pub fn replace_secret(disk: &dyn Disk, name: &str, contents: &[u8]) -> io::Result<()> {
+    let old = match disk.open(name, Access::ReadWrite) {
+        Ok(old) => Some(old),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    publish(disk, name, 0, contents)?;
+    old.map_or(Ok(()), |old| overwrite(&*old))
+}
+
+/// Overwrites a file with zeroes, durably.
+fn overwrite(file: &dyn DiskFile) -> io::Result<()> {
     let zeroes = vec![0; 64 << 10];
     let len = file.len()?;
     let mut offset = 0;
@@ -60,9 +80,7 @@ pub fn destroy(disk: &dyn Disk, name: &str) -> io::Result<()> {
         file.write_all_at(&zeroes[..count], offset)?;
         offset += count as u64;
     }
-    file.sync()?;
-    disk.remove(name)?;
-    disk.sync_names()
+    file.sync()
 }
 
 #[cfg(test)]

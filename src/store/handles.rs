@@ -7,6 +7,7 @@ use crate::store::import::Import;
 use crate::store::info::{SnapshotInfo, StoreInfo, VolumeInfo};
 use crate::store::inner::Inner;
 use crate::store::snapshot::Snapshot;
+use crate::store::stats::StoreStats;
 use crate::store::volume::Volume;
 use crate::sync::{Arc, Ordering};
 use crate::units::{KeyId, SLOT_LEN};
@@ -88,6 +89,11 @@ impl Store {
             generation: checkpoint.superblock.generation,
             kms_key: checkpoint.superblock.store_key.kms_key,
         })
+    }
+
+    /// What the store has done since it was opened, and what it takes now.
+    pub fn stats(&self) -> Result<StoreStats> {
+        self.0.stats()
     }
 
     /// Makes every change that has returned durable, of all volumes. Flushes share syncs.

@@ -14,6 +14,7 @@ mod open;
 mod options;
 mod read;
 mod snapshot;
+mod stats;
 mod volume;
 mod write;
 
@@ -23,4 +24,5 @@ pub use import::Import;
 pub use info::{SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo};
 pub use options::{Machine, Options};
 pub use snapshot::Snapshot;
+pub use stats::StoreStats;
 pub use volume::Volume;

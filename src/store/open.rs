@@ -11,17 +11,19 @@ use crate::format::superblock::{
     Geometry, NextIds, Position, STORE_KEY_LEN_MAX, Superblock, WrappedStoreKey,
 };
 use crate::io::{Access, Disk, Lock, LockGuard};
-use crate::kms::{Context as KmsContext, KeyService, KmsError};
+use crate::kms::{Context as KmsContext, KeyService, KmsError, STORE_KEY_ALIAS};
 use crate::log::{Candidate, LogWriter, Scan, Superblocks, load_tables, scan};
 use crate::segment::Segments;
 use crate::store::commit::{Synced, sync_accepted};
 use crate::store::handles::Store;
 use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
 use crate::store::nodes::NodeCache;
-use crate::store::options::{Machine, Options, STORE_KEY_ALIAS};
+use crate::store::options::{Machine, Options};
+use crate::store::stats::Counters;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, RwLock};
 use crate::units::{
-    HeadId, KeyEpoch, LineageEpoch, Location, ResourceId, SegmentId, Seq, SlotAddr, StoreId,
+    HeadId, KeyEpoch, KeyState, LineageEpoch, Location, ResourceId, SegmentId, Seq, SlotAddr,
+    StoreId,
 };
 
 const LOCK_NAME: &str = "lock";
@@ -109,6 +111,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         disk.clone(),
         superblock.store_id,
         superblock.geometry,
+        options.open_segments,
     ));
     let nodes = NodeCache::new(segments.clone(), options.cache_bytes);
     let log_key = store_key.derive(Label::Log);
@@ -130,6 +133,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         pool: pool(options.workers)?,
         segments,
         nodes,
+        counters: Counters::default(),
         superblocks,
         superblock_key: store_key.derive(Label::Superblock),
         checkpoint: Mutex::new(Checkpointed {
@@ -205,7 +209,13 @@ fn unlock(candidates: Vec<Candidate>, kms: &dyn KeyService) -> Result<(Superbloc
         let context = store_key_context(found.store_id);
         let secret = match kms.decrypt(&key, &found.store_key.wrapped, &context) {
             Ok(secret) => secret,
-            Err(KmsError::NotFound(_) | KmsError::Unavailable { .. }) => {
+            Err(
+                KmsError::NotFound(_)
+                | KmsError::Unavailable {
+                    state: KeyState::Missing,
+                    ..
+                },
+            ) => {
                 return Err(Error::WrongKms {
                     key: key.to_string(),
                 });

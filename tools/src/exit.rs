@@ -31,6 +31,8 @@ pub enum Failure {
     },
     /// It is done, but not all could be shown.
     Partial(Error),
+    /// What must not change was changed.
+    Broken(String),
     /// Nobody reads what is printed any more. Not an error.
     StdoutClosed,
     /// The user changed their mind; says what was left undone.
@@ -63,6 +65,7 @@ impl Failure {
             Self::ReadOnly(_) => ("read_only", 16),
             Self::Io { .. } => ("io", 1),
             Self::Partial(error) => (class_of(error).0, 3),
+            Self::Broken(_) => ("corrupt", 18),
             Self::StdoutClosed => ("stdout_closed", 0),
             Self::Cancelled(_) => ("cancelled", 130),
         }
@@ -78,7 +81,8 @@ impl Failure {
             Self::Invalid(text)
             | Self::AlreadyExists(text)
             | Self::NotFound(text)
-            | Self::ReadOnly(text) => text.clone(),
+            | Self::ReadOnly(text)
+            | Self::Broken(text) => text.clone(),
             Self::Io { op, what, source } => format!("cannot {op} {what}: {source}"),
             Self::Partial(error) => format!("not all can be shown: {error}"),
             Self::StdoutClosed => "standard output is closed".to_owned(),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::crypto::Secret;
 use crate::error::{Error, Kind};
-use crate::file_kms::keys::{Key, KeyRing, KeyVersion};
+use crate::file_kms::keys::{Key, KeyRing, KeyVersion, Status};
 use crate::kms::KeyService;
 use crate::units::KeyId;
 
@@ -203,6 +203,11 @@ fn versions_of_keys_read_back() {
     let key = |id, versions: &[u64]| Key {
         id: KeyId([id; 16]),
         account: "000000000000".to_owned(),
+        status: if id == 1 {
+            Status::Enabled
+        } else {
+            Status::PendingDeletion { at_s: 5 }
+        },
         versions: versions.iter().map(|&byte| version(byte)).collect(),
     };
     let ring = KeyRing {
@@ -213,11 +218,13 @@ fn versions_of_keys_read_back() {
     };
     let decoded = KeyRing::decode(&ring.encode()).unwrap();
     assert_eq!(decoded.encode()[..], ring.encode()[..]);
-    let (newest, secret) = decoded.keys[0].newest();
+    let first = decoded.usable(&KeyId([1; 16]), 0).unwrap();
+    let (newest, secret) = first.newest();
     assert_eq!((newest, secret.expose()), (3, &[3; 32]));
-    assert_eq!(decoded.keys[0].version(2).unwrap().expose(), &[2; 32]);
-    assert!(decoded.keys[0].version(0).is_none());
-    assert!(decoded.keys[0].version(4).is_none());
+    assert_eq!(first.version(2).unwrap().expose(), &[2; 32]);
+    assert!(first.version(0).is_none());
+    assert!(first.version(4).is_none());
+    assert!(decoded.usable(&KeyId([2; 16]), 0).is_err());
     // The same key twice, with another between.
     let torn = KeyRing {
         keys: vec![key(1, &[1]), key(2, &[4]), key(1, &[1])],
@@ -270,8 +277,8 @@ fn each_use_of_a_key_is_a_line_of_the_audit() {
             line.contains(&format!("\"action\":\"{action}\",\"key\":\"{key}\"")),
             "{line}"
         );
-        let bound = format!("\"store\":\"{STORE}\",\"resource\":\"{RESOURCE}\"}}");
-        assert!(line.ends_with(&bound) || action == "create-key", "{line}");
+        let bound = format!("\"store\":\"{STORE}\",\"resource\":\"{RESOURCE}\",\"synced\"");
+        assert!(line.contains(&bound) || action == "create-key", "{line}");
     }
     assert!(whole[1].contains("\"purpose\":\"store-key\""));
 }

@@ -9,7 +9,7 @@ use offshoot::{KeyId, ResourceId};
 
 pub use crate::views::head::{ExtentView, SnapshotView, VolumeView};
 pub use crate::views::heads::Heads;
-pub use crate::views::key::KeyView;
+pub use crate::views::key::{AliasView, AuditView, KeyView};
 pub use crate::views::store::StoreView;
 
 /// A time as RFC 3339 in UTC.
@@ -19,11 +19,17 @@ pub fn time(ms: u64) -> String {
         .map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
 }
 
+/// A time that may not be.
+pub fn optional_time(ms: Option<u64>) -> Option<String> {
+    ms.map(time)
+}
+
 fn id_text(id: Option<ResourceId>) -> Option<String> {
     id.map(|id| id.to_string())
 }
 
-fn key_text(key: KeyId) -> String {
+/// A key's id as text.
+pub fn key_text(key: KeyId) -> String {
     key.to_string()
 }
 
@@ -56,6 +62,8 @@ mod tests {
         check(&SnapshotView::default());
         check(&ExtentView::default());
         check(&KeyView::default());
+        check(&AliasView::default());
+        check(&AuditView::default());
         check(&StoreView::default());
     }
 

@@ -19,7 +19,8 @@ fn a_key_is_made_and_found_by_all_its_names() {
             "status",
             "region",
             "version",
-            "created_at"
+            "created_at",
+            "deletion_at"
         ]
     );
     assert_eq!(key["aliases"], serde_json::json!(["alias/prod"]));
@@ -85,4 +86,225 @@ fn a_missing_kms_and_a_wrong_one_are_told_apart() {
     assert!(message.contains("kms/local"), "{message}");
     fs::rename(place.path("away"), place.kms()).expect("a rename");
     place.ok(&["volume", "list"]);
+}
+
+/// A volume under a key of its own, a clone of it under another, and one byte in each.
+fn two_keys(place: &Place) {
+    for (key, volume) in [("prod", "mine"), ("test", "theirs")] {
+        place.ok(&["key", "create", "--alias", key]);
+        let key = format!("alias/{key}");
+        match volume {
+            "mine" => place.ok(&[
+                "volume",
+                "create",
+                volume,
+                "--size",
+                "1M",
+                "--kms-key",
+                &key,
+            ]),
+            _ => place.ok(&["clone", "create", "mine", volume, "--kms-key", &key]),
+        };
+        place.write(volume, 0, volume.as_bytes());
+    }
+    place.ok(&["snapshot", "create", "mine", "before"]);
+}
+
+#[test]
+fn a_disabled_key_makes_exactly_its_heads_unreadable() {
+    let place = Place::new();
+    two_keys(&place);
+    let disabled = place.json(&["key", "disable", "alias/prod"]);
+    let (id, status) = (&disabled["key"]["id"], &disabled["key"]["status"]);
+    assert_eq!(status, "disabled");
+    for command in [
+        &["volume", "read", "mine", "--length", "4"][..],
+        &["volume", "read", "@before", "--length", "4"],
+        &["clone", "create", "mine", "x"],
+        &["snapshot", "create", "mine", "x"],
+        &[
+            "volume",
+            "create",
+            "x",
+            "--size",
+            "1M",
+            "--kms-key",
+            "alias/prod",
+        ],
+        &["export", "image", "mine", "out"],
+    ] {
+        // Some write raw bytes, which have no JSON.
+        let output = place.command(command).output().expect("an output");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(12), "{command:?}: {stderr}");
+        let id = id.as_str().expect("an id");
+        assert!(
+            stderr.contains(id) && stderr.contains("is disabled"),
+            "{stderr}"
+        );
+    }
+    place.fails_with(&["volume", "write", "mine"], b"x", 12, "key_unavailable");
+    assert_eq!(place.read("theirs", 0, 6), b"theirs");
+    place.write("theirs", 4096, b"more");
+    for command in [
+        &["volume", "list"][..],
+        &["volume", "show", "mine"],
+        &["volume", "map", "mine"],
+        &["volume", "rename", "mine", "other"],
+        &["volume", "rename", "other", "mine"],
+        &["snapshot", "list"],
+        &["key", "list"],
+        &["key", "show", "alias/prod"],
+        &["fsck", "--read-data"],
+        &["clone", "create", "theirs", "more"],
+        &["snapshot", "delete", "before", "-y"],
+    ] {
+        place.json(command);
+    }
+    place.ok(&["key", "enable", "alias/prod"]);
+    assert_eq!(place.read("mine", 0, 4), b"mine");
+    place.ok(&["key", "disable", "alias/prod"]);
+    place.ok(&["volume", "delete", "mine", "-y"]);
+    assert_eq!(place.read("theirs", 0, 6), b"theirs");
+}
+
+#[test]
+fn a_rotated_key_opens_what_it_wrapped_before() {
+    let place = Place::new();
+    two_keys(&place);
+    let rotated = place.json(&["key", "rotate", "alias/prod"]);
+    assert_eq!(rotated["key"]["version"], 2);
+    place.ok(&["key", "rotate", "alias/offshoot-store"]);
+    assert_eq!(place.read("mine", 0, 4), b"mine");
+    place.ok(&["clone", "create", "mine", "new"]);
+    place.ok(&["key", "rotate", "alias/prod"]);
+    for volume in ["mine", "new", "@before"] {
+        assert_eq!(place.read(volume, 0, 4), b"mine");
+    }
+}
+
+#[test]
+fn a_deletion_is_confirmed_planned_and_cancelled() {
+    let place = Place::new();
+    two_keys(&place);
+    let schedule = ["key", "schedule-deletion", "alias/prod", "--days", "7"];
+    place.fails(&schedule, 2, "invalid");
+    place.fails(&[&schedule[..4], &["6", "-y"]].concat(), 2, "invalid");
+    let planned = place.json(&[&schedule[..], &["-n"]].concat());
+    assert_eq!(planned["schema"], "key-deletion/1");
+    assert_eq!(planned["dry_run"], true);
+    assert_eq!(place.read("mine", 0, 4), b"mine");
+    let scheduled = place.json(&[&schedule[..], &["-y"]].concat());
+    assert_eq!(scheduled["status"], "pending_deletion");
+    let shown = place.json(&["key", "show", "alias/prod"]);
+    assert_eq!(shown["key"]["status"], "pending_deletion");
+    assert_eq!(shown["key"]["deletion_at"], scheduled["deletion_at"]);
+    let message = place.fails(&["clone", "create", "mine", "x"], 12, "key_unavailable");
+    assert!(message.contains("pending deletion"), "{message}");
+    place.fails(&["key", "enable", "alias/prod"], 16, "invalid_state");
+    place.fails(&["key", "rotate", "alias/prod"], 16, "invalid_state");
+    let kept = place.json(&["key", "cancel-deletion", "alias/prod"]);
+    assert_eq!(kept["key"]["status"], "disabled");
+    assert!(kept["key"]["deletion_at"].is_null());
+    place.fails(
+        &["key", "cancel-deletion", "alias/prod"],
+        16,
+        "invalid_state",
+    );
+    place.ok(&["key", "enable", "alias/prod"]);
+    assert_eq!(place.read("mine", 0, 4), b"mine");
+}
+
+#[test]
+fn the_regions_own_key_is_never_taken_away() {
+    let place = Place::with_volume();
+    let own = "alias/offshoot-store";
+    for command in [
+        &["key", "disable", own][..],
+        &["key", "schedule-deletion", own, "-y"],
+        &["key", "schedule-deletion", own, "-n"],
+        &["key", "alias", "set", own, "alias/default"],
+        &["key", "alias", "delete", own],
+    ] {
+        let message = place.fails(command, 16, "invalid_state");
+        assert!(message.contains("the region's own key"), "{message}");
+    }
+    place.ok(&["volume", "list"]);
+}
+
+#[test]
+fn aliases_are_moved_and_new_volumes_follow() {
+    let place = Place::with_volume();
+    let key = place.json(&["key", "create"])["key"].clone();
+    let (id, arn) = (key["id"].as_str().expect("an id"), key["arn"].as_str());
+    let set = place.json(&["key", "alias", "set", "team/blue", id]);
+    assert_eq!(set["schema"], "alias/1");
+    assert_eq!(fields(&set["alias"]), ["name", "arn", "key_id"]);
+    let names = [
+        "team/blue",
+        "alias/team/blue",
+        set["alias"]["arn"].as_str().expect("an ARN"),
+    ];
+    for (alias, reference) in names.into_iter().zip([id, arn.expect("an ARN"), names[2]]) {
+        let again = place.json(&["key", "alias", "set", alias, reference]);
+        assert_eq!(again["alias"], set["alias"]);
+    }
+    place.ok(&["key", "alias", "set", "default", "alias/team/blue"]);
+    let made = place.json(&["volume", "create", "new", "--size", "1M"]);
+    assert_eq!(made["volume"]["kms_key_id"], id);
+    assert_ne!(
+        place.json(&["volume", "show", "pg"])["volume"]["kms_key_id"],
+        id
+    );
+    let list = place.json(&["key", "alias", "list"]);
+    assert_eq!(list["schema"], "alias-list/1");
+    assert_eq!(list["aliases"].as_array().expect("a list").len(), 3);
+    place.ok(&["key", "alias", "delete", names[2]]);
+    place.fails(&["key", "alias", "delete", "team/blue"], 14, "not_found");
+    place.fails(
+        &["key", "alias", "set", "x", "alias/team/blue"],
+        14,
+        "not_found",
+    );
+    place.fails(&["key", "alias", "set", "a b", id], 2, "invalid");
+}
+
+#[test]
+fn the_audit_names_each_use_and_a_change_of_it_is_found() {
+    let place = Place::with_volume();
+    place.write("pg", 0, b"x");
+    place.ok(&["key", "disable", "alias/default"]);
+    let id = place.json(&["volume", "show", "pg"])["volume"]["id"].clone();
+    let list = place.json(&["key", "audit"]);
+    assert_eq!(list["schema"], "audit/1");
+    let lines = list["lines"].as_array().expect("lines");
+    let of_volume = |action: &str| {
+        let found = lines.iter().filter(|line| line["action"] == action);
+        found.filter(|line| line["resource_id"] == id).count()
+    };
+    assert_eq!(of_volume("assign-head-key"), 1);
+    assert_eq!(of_volume("unwrap-head-key"), 1);
+    let disable = lines
+        .iter()
+        .position(|line| line["action"] == "disable-key");
+    assert!(lines.iter().all(|line| line["in_chain"] == true));
+    let check = place.json(&["key", "audit", "--verify"]);
+    assert_eq!(check["schema"], "audit-check/1");
+    assert_eq!(
+        (&check["audit"]["whole"], &check["audit"]["loose_lines"]),
+        (&true.into(), &0.into())
+    );
+
+    let path = place.kms().join("audit");
+    let text = fs::read_to_string(&path).expect("the audit");
+    let without: Vec<_> = text
+        .lines()
+        .filter(|line| !line.contains("unwrap-head-key"))
+        .collect();
+    assert!(without.len() < text.lines().count() && disable.is_some());
+    fs::write(&path, without.join("\n") + "\n").expect("a file");
+    for args in [&["key", "audit"][..], &["key", "audit", "--verify"]] {
+        let message = place.fails(args, 18, "corrupt");
+        assert!(message.contains("does not continue"), "{message}");
+    }
 }
