@@ -22,11 +22,6 @@ impl<T> Mutex<T> {
             .lock()
             .expect("BUG: a thread panicked with this lock")
     }
-
-    /// Takes the lock if nobody has it.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock().ok()
-    }
 }
 
 /// A lock with many readers or one writer.

@@ -16,10 +16,16 @@ use crate::store::inner::{Checkpointed, Commit, Inner};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::units::{HeadId, HeadKeyId, Seq, SlotAddr};
 
-/// A checkpoint is made once this much log has come since the last one.
-const LOG_LEN_MAX: u64 = 256 << 20;
+/// Bounds of the log that a recovery rolls forward. Between them it is an eighth of the store:
+/// with less, a checkpoint writes more nodes than the log has pages; with more, recovery takes
+/// longer.
+const LOG_LEN_MIN: u64 = 64 << 20;
+const LOG_LEN_MAX: u64 = 4 << 30;
+const LOG_SHARE: u64 = 8;
 /// Most pages that are folded into a page table at once.
 const FOLD_PAGES: usize = 64;
+/// Batches of nodes after which a checkpoint flushes.
+const FLUSH_BATCHES: u64 = 8;
 /// Most nodes in one batch.
 const BATCH_NODES_MAX: usize = 256;
 
@@ -27,21 +33,41 @@ const BATCH_NODES_MAX: usize = 256;
 struct Moment {
     position: Position,
     summaries: u64,
+    log_len: u64,
     next: NextIds,
     records: Vec<Record>,
     heads: Vec<(HeadRecord, PageTable)>,
 }
 
 impl Inner {
-    /// Makes a checkpoint if much was written since the last one and nobody makes one now.
+    /// Sees to it that a checkpoint is made if much was written since the last one.
     pub fn checkpoint_if_due(&self) -> Result<()> {
-        if self.commit.lock().log_len < LOG_LEN_MAX {
-            return Ok(());
+        let over = self.log_over();
+        match &self.bell {
+            _ if over < 1.0 => Ok(()),
+            // Beyond twice the bound whoever writes has to wait.
+            Some(bell) if over < 2.0 => {
+                bell.ring();
+                Ok(())
+            }
+            _ => self.checkpoint_when_due(),
         }
-        match self.checkpoint.try_lock() {
-            Some(last) => self.checkpoint_with(last, false),
-            None => Ok(()),
+    }
+
+    /// Makes a checkpoint if it is due, or waits for the one that is being made.
+    pub fn checkpoint_when_due(&self) -> Result<()> {
+        let last = self.checkpoint.lock();
+        match self.log_over() < 1.0 {
+            true => Ok(()),
+            false => self.checkpoint_with(last, false),
         }
+    }
+
+    /// The log that a recovery would roll forward, as a multiple of its bound.
+    fn log_over(&self) -> f64 {
+        let commit = self.commit.lock();
+        let bound = (commit.used_len / LOG_SHARE).clamp(LOG_LEN_MIN, LOG_LEN_MAX);
+        commit.log_len as f64 / bound as f64
     }
 
     /// Makes a checkpoint unless nothing happened since the last one.
@@ -68,10 +94,10 @@ impl Inner {
         let mut own_batches = self.write_nodes(&moment)?;
         let tables = self.write_tables(&moment, &mut own_batches)?;
         self.flush()?;
-        let (end, log_len, summaries) = {
+        let (end, summaries) = {
             let commit = self.commit.lock();
             let summaries = commit.summaries - moment.summaries;
-            (commit.log.position(), commit.log_len, summaries)
+            (commit.log.position(), summaries)
         };
         // If nothing but this checkpoint was appended, the state after it is the same. (Summaries
         // come alone only if they are this checkpoint's.)
@@ -89,7 +115,10 @@ impl Inner {
         last.superblock = superblock;
         self.install_written(&moment);
         let mut commit = self.commit.lock();
-        commit.log_len = commit.log_len.saturating_sub(log_len);
+        commit.log_len = match is_quiet {
+            true => 0,
+            false => commit.log_len - moment.log_len,
+        };
         drop(commit);
         self.claim_head_keys(&mut last, &moment)
     }
@@ -133,6 +162,7 @@ impl Inner {
         Moment {
             position: commit.log.position(),
             summaries: commit.summaries,
+            log_len: commit.log_len,
             next: state.next(),
             records: state.table_records(),
             heads: heads.collect(),
@@ -150,8 +180,11 @@ impl Inner {
             for level in nodes.chunk_by(|a, b| a.level() == b.level()) {
                 for chunk in level.chunks(batch_max) {
                     self.write_node_batch(chunk)?;
-                    self.flush_if_due()?;
                     batches += 1;
+                    // Others may wait for this flush, so it is not of all nodes at once.
+                    if batches % FLUSH_BATCHES == 0 {
+                        self.flush()?;
+                    }
                 }
             }
         }

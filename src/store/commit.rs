@@ -133,6 +133,7 @@ impl Inner {
             commit.unsynced.push(segment);
         }
         commit.log_len += len;
+        commit.used_len += len;
         self.counters.batches.add(1);
         self.counters.appended_bytes.add(len);
         Ok(hash)

@@ -9,16 +9,17 @@ use crate::store::inner::Inner;
 use crate::store::snapshot::Snapshot;
 use crate::store::stats::StoreStats;
 use crate::store::volume::Volume;
+use crate::store::worker::Opened;
 use crate::sync::{Arc, Ordering};
 use crate::units::{KeyId, SLOT_LEN};
 
 /// An open store. Clones are handles on the same one; all calls may come from any thread.
 #[derive(Clone, Debug)]
-pub struct Store(pub(super) Arc<Inner>);
+pub struct Store(pub(super) Arc<Opened>);
 
 impl Store {
-    pub(super) fn new(inner: Inner) -> Self {
-        Self(Arc::new(inner))
+    pub(super) fn new(inner: Inner) -> Result<Self> {
+        Ok(Self(Arc::new(Opened::new(inner)?)))
     }
 
     /// Makes an empty volume of `len` bytes (rounded up to a page) that takes no space until it

@@ -18,6 +18,7 @@ use crate::source::{Clock, Random};
 use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
 use crate::store::stats::Counters;
+use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, SlotAddr};
 use crate::volume::PageLocks;
@@ -59,6 +60,8 @@ pub(super) struct Inner {
     pub poisoned: AtomicBool,
     /// Set by `close`.
     pub closed: AtomicBool,
+    /// Wakes the thread that makes checkpoints, if there is one.
+    pub bell: Option<Bell>,
     pub lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
@@ -68,8 +71,10 @@ pub(super) struct Commit {
     pub log: LogWriter,
     /// Segments with batches that no sync covered.
     pub unsynced: Vec<Arc<Segment>>,
-    /// Bytes appended since the last checkpoint.
+    /// Bytes that a recovery would roll forward.
     pub log_len: u64,
+    /// Bytes of the store's segments, in full or written.
+    pub used_len: u64,
     /// Summaries that were appended.
     pub summaries: u64,
 }

@@ -16,6 +16,7 @@ mod read;
 mod snapshot;
 mod stats;
 mod volume;
+mod worker;
 mod write;
 
 pub use cursor::Cursor;

@@ -20,10 +20,11 @@ use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
 use crate::store::nodes::NodeCache;
 use crate::store::options::{Machine, Options};
 use crate::store::stats::Counters;
+use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, RwLock};
 use crate::units::{
-    HeadId, KeyEpoch, KeyState, LineageEpoch, Location, ResourceId, SegmentId, Seq, SlotAddr,
-    StoreId,
+    HeadId, KeyEpoch, KeyState, LineageEpoch, Location, ResourceId, SLOT_LEN, SegmentId, Seq,
+    SlotAddr, StoreId,
 };
 
 const LOCK_NAME: &str = "lock";
@@ -122,6 +123,9 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         remove_temporary(&*disk)?;
         sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
     }
+    let used_len = u64::from(superblock.geometry.segment_slots)
+        * SLOT_LEN as u64
+        * segments.list()?.len() as u64;
     let log = log_writer(log_key, &superblock, &scan, &segments)?;
     let inner = Inner {
         disk,
@@ -147,6 +151,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             log,
             unsynced: Vec::new(),
             log_len: log_len(&scan),
+            used_len,
             summaries: 0,
         }),
         state: RwLock::new(catalog),
@@ -154,6 +159,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         runtimes: Mutex::default(),
         poisoned: AtomicBool::new(false),
         closed: AtomicBool::new(false),
+        bell: (options.workers > 0 && !read_only).then(Bell::default),
         lock: Mutex::new(Some(guard)),
     };
     inner.new_salt();
@@ -161,7 +167,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         settle_head_keys(&inner)?;
         inner.end_imports()?;
     }
-    Ok(Store::new(inner))
+    Store::new(inner)
 }
 
 /// Whether making a store here would destroy one. One superblock and no segment is what a crash
@@ -335,7 +341,7 @@ fn log_len(scan: &Scan) -> u64 {
         .batches
         .iter()
         .map(|batch| batch.after.end.slot - batch.at.slot);
-    slots.map(u64::from).sum::<u64>() * crate::units::SLOT_LEN as u64
+    slots.map(u64::from).sum::<u64>() * SLOT_LEN as u64
 }
 
 /// What a crash left of a file that was being made.

@@ -5,8 +5,9 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::store::branch::Making;
 use crate::store::info::{SnapshotInfo, SnapshotType, Usage};
-use crate::store::inner::{Inner, Runtime};
+use crate::store::inner::Runtime;
 use crate::store::volume::Volume;
+use crate::store::worker::Opened;
 use crate::sync::Arc;
 use crate::units::KeyId;
 use crate::volume::Extents;
@@ -14,12 +15,12 @@ use crate::volume::Extents;
 /// A snapshot: the reading half of a volume, for ever as it was.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    store: Arc<Inner>,
+    store: Arc<Opened>,
     runtime: Arc<Runtime>,
 }
 
 impl Snapshot {
-    pub(super) fn new(store: Arc<Inner>, runtime: Arc<Runtime>) -> Self {
+    pub(super) fn new(store: Arc<Opened>, runtime: Arc<Runtime>) -> Self {
         Self { store, runtime }
     }
 

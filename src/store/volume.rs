@@ -7,8 +7,9 @@ use crate::store::branch::Making;
 use crate::store::cursor::Cursor;
 use crate::store::import::Import;
 use crate::store::info::{SnapshotType, Usage, VolumeInfo};
-use crate::store::inner::{Inner, Runtime};
+use crate::store::inner::Runtime;
 use crate::store::snapshot::Snapshot;
+use crate::store::worker::Opened;
 use crate::store::write::Clear;
 use crate::sync::Arc;
 use crate::units::KeyId;
@@ -20,12 +21,12 @@ use crate::volume::Extents;
 /// the store is a prefix of its changes that holds everything up to the last flush.
 #[derive(Clone, Debug)]
 pub struct Volume {
-    pub(super) store: Arc<Inner>,
+    pub(super) store: Arc<Opened>,
     pub(super) runtime: Arc<Runtime>,
 }
 
 impl Volume {
-    pub(super) fn new(store: Arc<Inner>, runtime: Arc<Runtime>) -> Self {
+    pub(super) fn new(store: Arc<Opened>, runtime: Arc<Runtime>) -> Self {
         Self { store, runtime }
     }
 

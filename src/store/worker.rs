@@ -1,0 +1,105 @@
+//! The thread that makes checkpoints when they are due, so that no writer has to.
+
+use std::thread::JoinHandle;
+
+use crate::error::{Error, Result};
+use crate::store::inner::Inner;
+use crate::sync::{Arc, Condvar, Mutex, Ordering};
+use crate::units::Location;
+
+/// An open store and its thread. When the last handle goes, the thread ends before the store
+/// does, and before the lock on its directory is released.
+#[derive(Debug)]
+pub(super) struct Opened {
+    inner: Arc<Inner>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Wakes the thread.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    state: Mutex<Rung>,
+    rung: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Rung {
+    due: bool,
+    stop: bool,
+}
+
+impl Bell {
+    /// Says that a checkpoint is due.
+    pub fn ring(&self) {
+        self.state.lock().due = true;
+        self.rung.notify_one();
+    }
+
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.rung.notify_one();
+    }
+
+    /// Waits for a ring; `false` if it is over.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.due && !state.stop {
+            let woken = self.rung.wait(state);
+            state = woken.expect("BUG: a thread panicked with this lock");
+        }
+        state.due = false;
+        !state.stop
+    }
+}
+
+impl Opened {
+    /// Starts the thread if the store has a bell to wake it with.
+    pub fn new(inner: Inner) -> Result<Self> {
+        let inner = Arc::new(inner);
+        let thread = match &inner.bell {
+            Some(_) => Some(start(inner.clone())?),
+            None => None,
+        };
+        Ok(Self { inner, thread })
+    }
+}
+
+fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
+    let location = Location::Directory(inner.disk.describe());
+    let work = move || {
+        while inner.bell.as_ref().is_some_and(Bell::wait) {
+            // Whatever is wrong, a writer meets it too: the store is poisoned, or the log grows
+            // until writers make the checkpoint themselves.
+            let _ = inner.checkpoint_when_due();
+        }
+    };
+    let thread = std::thread::Builder::new().name("offshoot-checkpoint".to_owned());
+    thread.spawn(work).map_err(|source| Error::Io {
+        op: "start a thread for",
+        location,
+        source,
+    })
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        // A checkpoint under way gives up at its next batch.
+        self.inner.closed.store(true, Ordering::SeqCst);
+        if let Some(bell) = &self.inner.bell {
+            bell.stop();
+        }
+        // If it panicked, there is nothing left to wait for.
+        let _ = thread.join();
+    }
+}
