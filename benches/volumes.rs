@@ -16,7 +16,6 @@ const ROUNDS: usize = 5;
 
 struct Sizes {
     sequential_mib: usize,
-    random_pages: usize,
     flushed_pages: usize,
     clone_mib: [usize; 2],
 }
@@ -26,13 +25,11 @@ fn main() {
     let sizes = match full {
         true => Sizes {
             sequential_mib: 512,
-            random_pages: 50_000,
             flushed_pages: 500,
             clone_mib: [64, 4096],
         },
         false => Sizes {
             sequential_mib: 2,
-            random_pages: 100,
             flushed_pages: 5,
             clone_mib: [1, 4],
         },
@@ -54,7 +51,7 @@ fn main() {
     let len = (sizes.sequential_mib * MIB) as u64;
     let volume = store.create_volume("v", len, &key).expect("a volume");
     sequential(&volume, &file, &sizes);
-    random(&volume, &file, &sizes);
+    flushed(&volume, &file, &sizes);
     clones(&store, &key, &sizes);
     store.close().expect("a clean close");
 }
@@ -80,21 +77,11 @@ fn sequential(volume: &Volume, file: &File, sizes: &Sizes) {
     );
 }
 
-fn random(volume: &Volume, file: &File, sizes: &Sizes) {
+fn flushed(volume: &Volume, file: &File, sizes: &Sizes) {
     let pages = (sizes.sequential_mib * MIB / PAGE) as u64;
     let offsets = |count: usize| {
         (0..count as u64).map(move |step| step.wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages * 4096)
     };
-    let count = sizes.random_pages;
-    let ours = || {
-        let mut page = vec![0; PAGE];
-        offsets(count).for_each(|at| volume.read_exact_at(&mut page, at).expect("a read"));
-    };
-    let plain = || {
-        let mut page = vec![0; PAGE];
-        offsets(count).for_each(|at| file.read_exact_at(&mut page, at).expect("a read"));
-    };
-    compare("warm random read of 4 KiB", "pages", count, ours, plain);
     let (count, page) = (sizes.flushed_pages, vec![7; PAGE]);
     let ours = || {
         for at in offsets(count) {

@@ -77,7 +77,7 @@ pub use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
     Cursor, Import, Machine, Options, Revocation, RewrapPlan, Snapshot, SnapshotInfo, SnapshotType,
-    Store, StoreInfo, Usage, Volume, VolumeInfo,
+    Store, StoreInfo, StoreStats, Usage, Volume, VolumeInfo,
 };
 pub use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PageNo, ResourceId,

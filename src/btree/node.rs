@@ -21,6 +21,9 @@ pub struct Node {
     key_epoch: KeyEpoch,
     level: u8,
     body: Body,
+    /// The numbers of the first and the last item, of a node that was read: so that looking a
+    /// page up need not fetch these items from memory.
+    ends: Option<(PageNo, PageNo)>,
     written: OnceLock<NodeRef>,
 }
 
@@ -71,6 +74,7 @@ impl Node {
         Self {
             key_epoch: disk.key_epoch,
             level,
+            ends: body.ends(),
             body,
             written: OnceLock::from(at),
         }
@@ -127,6 +131,7 @@ impl Node {
             key_epoch,
             level,
             body,
+            ends: None,
             written: OnceLock::new(),
         }
     }
@@ -139,7 +144,60 @@ impl Node {
     pub(super) fn body_mut(&mut self, key_epoch: KeyEpoch) -> &mut Body {
         self.key_epoch = key_epoch;
         self.written.take();
+        self.ends = None;
         &mut self.body
+    }
+
+    /// The number of the first and the last item.
+    fn ends(&self) -> Option<(PageNo, PageNo)> {
+        self.ends.or_else(|| self.body.ends())
+    }
+
+    /// What a leaf says of a page.
+    pub(super) fn entry(&self, pages: &[(PageNo, Entry)], page: PageNo) -> Option<Entry> {
+        let index = self.rank(pages, page).checked_sub(1)?;
+        let (found, entry) = pages[index];
+        (found == page).then_some(entry)
+    }
+
+    /// The index of the child that may hold the page; `None` if the page is below the first.
+    pub(super) fn child(&self, children: &[(PageNo, Child)], page: PageNo) -> Option<usize> {
+        self.rank(children, page).checked_sub(1)
+    }
+
+    /// How many of the node's items are at or below the page.
+    ///
+    /// Each item that is looked at may have to come from far memory, so this starts where the
+    /// page is if all items are equally far apart, as most are.
+    fn rank<T>(&self, items: &[(PageNo, T)], page: PageNo) -> usize {
+        let Some((first, last)) = self.ends().filter(|&(first, _)| first <= page) else {
+            return 0;
+        };
+        if page >= last {
+            return items.len();
+        }
+        let (mut low, mut step) = (guess(items.len(), first, last, page), 1);
+        let mut high = low + 1;
+        while items[low].0 > page {
+            high = low;
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        while items[high].0 <= page {
+            low = high;
+            high = (high + step).min(items.len() - 1);
+            step *= 2;
+        }
+        low + 1 + items[low + 1..high].partition_point(|&(first, _)| first <= page)
+    }
+
+    /// Bytes that the node takes in memory, as far as it knows.
+    pub fn memory_len(&self) -> usize {
+        let items = match &self.body {
+            Body::Leaf(pages) => pages.capacity() * size_of::<(PageNo, Entry)>(),
+            Body::Inner(children) => children.capacity() * size_of::<(PageNo, Child)>(),
+        };
+        size_of::<Self>() + items
     }
 }
 
@@ -224,7 +282,7 @@ impl Span {
         if self.level > LEVEL_MAX || (self.level == 0) != matches!(node.body, Body::Leaf(_)) {
             return Err(Damage::OutOfRange("level"));
         }
-        let (first, last) = node.body.ends().ok_or(Damage::OutOfRange("item_count"))?;
+        let (first, last) = node.ends().ok_or(Damage::OutOfRange("item_count"))?;
         if first < self.start || self.end.is_some_and(|end| last >= end) {
             return Err(Damage::Inconsistent(
                 "items are outside the parent's separators",
@@ -232,6 +290,13 @@ impl Span {
         }
         Ok(())
     }
+}
+
+/// About where among `count` items from `first` to `last` a page between them is: below the last.
+fn guess(count: usize, first: PageNo, last: PageNo, page: PageNo) -> usize {
+    let steps = (count - 1) as u64;
+    let index = (page.0 - first.0).checked_mul(steps);
+    index.map_or(0, |index| (index / (last.0 - first.0)) as usize)
 }
 
 /// Loads a written node, and checks it against what its parent says.

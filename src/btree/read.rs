@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::btree::node::{Body, Child, Node, NodeSource, Span, child_index, load};
+use crate::btree::node::{Body, Child, Node, NodeSource, Span, load};
 use crate::btree::{Iter, Tree};
 use crate::error::Result;
 use crate::format::entry::Entry;
@@ -36,21 +36,13 @@ fn get(source: &dyn NodeSource, child: &Child, span: Span, page: PageNo) -> Resu
         }
     };
     match node.body() {
-        Body::Leaf(pages) => {
-            let found = pages.binary_search_by_key(&page, |&(page, _)| page);
-            Ok(found.ok().map(|index| pages[index].1))
-        }
-        Body::Inner(children) => {
-            let index = child_index(children, page);
-            if page < children[index].0 {
-                return Ok(None);
+        Body::Leaf(pages) => Ok(node.entry(pages, page)),
+        Body::Inner(children) => match node.child(children, page) {
+            Some(index) => {
+                let span = span.of_child(children, index);
+                get(source, &children[index].1, span, page)
             }
-            get(
-                source,
-                &children[index].1,
-                span.of_child(children, index),
-                page,
-            )
-        }
+            None => Ok(None),
+        },
     }
 }

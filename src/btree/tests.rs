@@ -1,6 +1,7 @@
 mod damage;
 mod discard;
 mod histories;
+mod rank;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};

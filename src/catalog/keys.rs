@@ -1,12 +1,12 @@
 //! The keys of one head: from its head key up the chain of key epochs.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use crate::catalog::state::Catalog;
-use crate::crypto::{self, Opener, Sealer, Secret, WRAPPED_LEN};
+use crate::crypto::{self, Sealer, Secret, WRAPPED_LEN};
 use crate::error::Damage;
 use crate::format::catalog::{HeadRecord, KeyEpochRecord};
-use crate::segment::EpochKey;
+use crate::segment::{EpochKey, PageOpener, Salt};
 use crate::source::Random;
 use crate::sync::{Arc, Mutex, RwLock};
 use crate::units::{KeyEpoch, ResourceId};
@@ -15,14 +15,17 @@ use crate::units::{KeyEpoch, ResourceId};
 mod tests;
 
 /// What a subkey is derived from: an epoch and a salt.
-type OpenerId = (KeyEpoch, [u8; 12]);
+type OpenerId = (KeyEpoch, Salt);
+
+/// Most openers kept for a head: each takes about 1 KiB, and another is soon made.
+const OPENERS_MAX: usize = 1024;
 
 /// An unlocked head. Keys that other heads unlocked do not serve this one.
 #[derive(Debug)]
 pub struct HeadKeys {
     head_key: Secret,
     epochs: RwLock<HashMap<KeyEpoch, Arc<EpochKey>>>,
-    openers: RwLock<HashMap<OpenerId, Arc<Opener>>>,
+    openers: RwLock<HashMap<OpenerId, Arc<PageOpener>>>,
     sealer: Mutex<Sealing>,
 }
 
@@ -54,8 +57,8 @@ impl HeadKeys {
     pub fn new(head_key: Secret) -> Self {
         Self {
             head_key,
-            epochs: RwLock::default(),
-            openers: RwLock::default(),
+            epochs: RwLock::new(HashMap::new()),
+            openers: RwLock::new(HashMap::new()),
             sealer: Mutex::default(),
         }
     }
@@ -138,14 +141,24 @@ impl HeadKeys {
         Ok(key)
     }
 
-    /// Opens pages of an epoch that were sealed under a salt.
-    pub fn opener(&self, key: &EpochKey, salt: [u8; 12]) -> Arc<Opener> {
-        let id = (key.key_epoch, salt);
+    /// Opens pages of an epoch that were sealed under a salt. `unlock` gives the epoch's keys.
+    pub fn opener<E>(
+        &self,
+        key_epoch: KeyEpoch,
+        salt: Salt,
+        unlock: impl FnOnce() -> Result<Arc<EpochKey>, E>,
+    ) -> Result<Arc<PageOpener>, E> {
+        let id = (key_epoch, salt);
         if let Some(opener) = self.openers.read().get(&id) {
-            return opener.clone();
+            return Ok(opener.clone());
         }
-        let opener = Arc::new(Opener::new(&key.page, salt));
-        self.openers.write().entry(id).or_insert(opener).clone()
+        let opener = Arc::new(PageOpener::new(&*unlock()?, salt));
+        let mut openers = self.openers.write();
+        if openers.len() >= OPENERS_MAX {
+            openers.clear();
+        }
+        openers.insert(id, opener.clone());
+        Ok(opener)
     }
 
     /// Seals pages of the open epoch under the store's salt of now.

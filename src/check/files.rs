@@ -9,7 +9,7 @@ use crate::format::batch::BatchHead;
 use crate::format::node::{DiskNode, NodeRef};
 use crate::format::segment::{segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
-use crate::io::{Access, Disk, DiskFile};
+use crate::io::{Access, Disk, DiskFile, is_out_of_descriptors};
 use crate::sync::{Arc, Mutex};
 use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr};
 
@@ -17,13 +17,15 @@ use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr};
 const OPEN_MAX: usize = 64;
 const NODES_MAX: usize = 4096;
 
+type OpenFiles = HashMap<SegmentId, Arc<dyn DiskFile>>;
+
 /// The files of a store.
 #[derive(Debug)]
 pub(super) struct Files<'a> {
     disk: &'a dyn Disk,
     /// All names in the directory, sorted.
     pub names: Vec<String>,
-    open: Mutex<HashMap<SegmentId, Arc<dyn DiskFile>>>,
+    open: Mutex<OpenFiles>,
     nodes: Mutex<HashMap<NodeRef, Arc<DiskNode>>>,
 }
 
@@ -97,7 +99,7 @@ impl<'a> Files<'a> {
 
     /// Length of a file.
     pub fn len(&self, name: &str) -> Result<u64, Trouble> {
-        let file = self.disk.open(name, Access::Read).map_err(trouble)?;
+        let file = self.open_named(name, &mut self.open.lock())?;
         file.len().map_err(trouble)
     }
 
@@ -110,7 +112,7 @@ impl<'a> Files<'a> {
 
     /// Slots of a file that is not a segment.
     pub fn read_named(&self, name: &str, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
-        let file = self.disk.open(name, Access::Read).map_err(trouble)?;
+        let file = self.open_named(name, &mut self.open.lock())?;
         read_slots(&*file, first, count)
     }
 
@@ -119,16 +121,28 @@ impl<'a> Files<'a> {
         read_slots(&*self.segment(at.segment)?, at.slot, count)
     }
 
+    fn open_named(&self, name: &str, open: &mut OpenFiles) -> Result<Arc<dyn DiskFile>, Trouble> {
+        let file = match self.disk.open(name, Access::Read) {
+            // The process may have fewer than `OPEN_MAX`: all that are open here can go.
+            Err(error) if is_out_of_descriptors(&error) => {
+                open.clear();
+                self.disk.open(name, Access::Read)
+            }
+            opened => opened,
+        };
+        file.map_err(trouble)
+    }
+
     fn segment(&self, segment: SegmentId) -> Result<Arc<dyn DiskFile>, Trouble> {
         let mut open = self.open.lock();
         if let Some(file) = open.get(&segment) {
             return Ok(Arc::clone(file));
         }
         let name = segment_file_name(segment);
-        let file = self.disk.open(&name, Access::Read).map_err(trouble)?;
         if open.len() >= OPEN_MAX {
             open.clear();
         }
+        let file = self.open_named(&name, &mut open)?;
         open.insert(segment, Arc::clone(&file));
         Ok(file)
     }

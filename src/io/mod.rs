@@ -7,6 +7,8 @@
 use std::fmt::Debug;
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::sync::Arc;
 
 pub mod fault;
@@ -109,6 +111,14 @@ pub trait Map: Send + Sync + Debug {
     /// Copies bytes out. The bytes may change meanwhile, so the copy is what the caller must
     /// verify and use. `UnexpectedEof` past the end of the map.
     fn copy_out(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// Whether a file could not be opened or mapped because too many are.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errnos = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    errnos
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Refuses a name that is not a single path component.

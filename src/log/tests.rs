@@ -50,7 +50,7 @@ impl Log {
             page_len: 4096,
             segment_slots,
         };
-        let segments = Segments::new(Arc::new(machine.dir("store")), STORE, geometry);
+        let segments = Segments::new(Arc::new(machine.dir("store")), STORE, geometry, 4);
         let next = segments.list().unwrap().last().map_or(1, |last| last.0 + 1);
         let writer = LogWriter::new(key(), position, None, SegmentId(next));
         Self {

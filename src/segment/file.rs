@@ -1,23 +1,23 @@
 //! Segment files: created durably, opened and mapped when first used.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use crate::error::{Damage, Error, Result};
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
-use crate::io::{Access, Disk, DiskFile, Map, publish};
-use crate::sync::{Arc, RwLock};
+use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors, publish};
+use crate::segment::table::{Salt, Table};
+use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr, StoreId};
 
-/// All segments of a store, and the salts that their pages are sealed under.
+/// All segments of a store, those that are open, and the salts that their pages are sealed under.
 #[derive(Debug)]
 pub struct Segments {
     disk: Arc<dyn Disk>,
     store_id: StoreId,
     geometry: Geometry,
-    open: RwLock<HashMap<SegmentId, Arc<Segment>>>,
-    salts: RwLock<BTreeMap<SlotAddr, [u8; 12]>>,
+    open_max: usize,
+    table: Table,
 }
 
 /// An open segment file.
@@ -29,14 +29,19 @@ pub struct Segment {
 }
 
 impl Segments {
-    /// The segments of a store; opens none.
-    pub fn new(disk: Arc<dyn Disk>, store_id: StoreId, geometry: Geometry) -> Self {
+    /// The segments of a store; opens none. Keeps up to `open_max` open that nobody holds.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        store_id: StoreId,
+        geometry: Geometry,
+        open_max: usize,
+    ) -> Self {
         Self {
             disk,
             store_id,
             geometry,
-            open: RwLock::default(),
-            salts: RwLock::default(),
+            open_max,
+            table: Table::new(open_max),
         }
     }
 
@@ -84,17 +89,37 @@ impl Segments {
             _ => io_error("create", Location::File(name), error, &*self.disk),
         })?;
         let segment = Arc::new(Segment { id, file, map });
-        self.open.write().insert(id, segment.clone());
-        Ok(segment)
+        Ok(self.table.insert(segment))
     }
 
     /// A segment that exists, opened if it is not yet.
     pub fn get(&self, id: SegmentId) -> Result<Arc<Segment>> {
-        if let Some(segment) = self.open.read().get(&id) {
-            return Ok(segment.clone());
+        match self.table.get(id) {
+            Some(segment) => Ok(segment),
+            None => self.open(id),
         }
-        let segment = Arc::new(self.open_file(id)?);
-        Ok(self.open.write().entry(id).or_insert(segment).clone())
+    }
+
+    fn open(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        let opened = match self.open_file(id) {
+            // Others in this process may have taken what the limit leaves to us.
+            Err(Error::Io { source, .. }) if is_out_of_descriptors(&source) => {
+                self.table.shrink(0);
+                self.open_file(id)
+            }
+            opened => opened,
+        };
+        Ok(self.table.insert(Arc::new(opened?)))
+    }
+
+    /// Segments that may wait for a sync, each with its descriptor, before somebody must flush.
+    pub fn unsynced_max(&self) -> usize {
+        (self.open_max / 2).max(1)
+    }
+
+    /// Segments that are open: each takes a descriptor and a map.
+    pub fn open_count(&self) -> usize {
+        self.table.open_count()
     }
 
     fn open_file(&self, id: SegmentId) -> Result<Segment> {
@@ -133,29 +158,13 @@ impl Segments {
     }
 
     /// Notes the salt of the pages from a slot of a segment on.
-    pub fn note_salt(&self, at: SlotAddr, salt: [u8; 12]) {
-        if self.salt_of(at) != Some(salt) {
-            self.salts.write().insert(at, salt);
-        }
-    }
-
-    /// The salt that a page at this place is sealed under.
-    pub fn salt_of(&self, at: SlotAddr) -> Option<[u8; 12]> {
-        let salts = self.salts.read();
-        let start = SlotAddr {
-            segment: at.segment,
-            slot: 0,
-        };
-        salts.range(start..=at).next_back().map(|(_, salt)| *salt)
+    pub fn note_salt(&self, at: SlotAddr, salt: Salt) {
+        self.table.note_salt(at, salt);
     }
 
     /// All salts, each with the place from which it is used.
-    pub fn salts(&self) -> Vec<(SlotAddr, [u8; 12])> {
-        self.salts
-            .read()
-            .iter()
-            .map(|(at, salt)| (*at, *salt))
-            .collect()
+    pub fn salts(&self) -> Vec<(SlotAddr, Salt)> {
+        self.table.salts()
     }
 
     /// Turns an error of a segment's file into the library's.
@@ -178,11 +187,20 @@ impl Segments {
         Ok(found.map(|byte| (byte / SLOT_LEN as u64) as u32))
     }
 
-    /// Copies slots out of the map.
-    pub fn copy_slots(&self, at: SlotAddr, buf: &mut [u8]) -> Result<()> {
-        let segment = self.get(at.segment)?;
+    /// Copies the ciphertext of a page out of the map. Gives the salt that it is sealed under, or
+    /// nothing, and copies nothing, if that is not known.
+    pub fn copy_page(&self, at: SlotAddr, buf: &mut [u8]) -> Result<Option<Salt>> {
+        let (salt, segment) = self.table.look_up(at);
+        if salt.is_none() {
+            return Ok(None);
+        }
+        let segment = match segment {
+            Some(segment) => segment,
+            None => self.open(at.segment)?,
+        };
         let copied = segment.map.copy_out(buf, offset(at.slot));
-        copied.map_err(|error| self.failed("read", at, error))
+        copied.map_err(|error| self.failed("read", at, error))?;
+        Ok(salt)
     }
 }
 

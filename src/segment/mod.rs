@@ -5,6 +5,8 @@
 
 mod file;
 mod seal;
+mod table;
 
 pub use file::{Segment, Segments};
-pub use seal::{EpochKey, SealedPage, open_page, seal_pages};
+pub use seal::{EpochKey, PageOpener, SealedPage, seal_pages};
+pub use table::Salt;

@@ -6,6 +6,7 @@ use rayon::slice::ParallelSliceMut;
 use crate::crypto::{Label, Opener, Sealer, Secret};
 use crate::error::Damage;
 use crate::format::entry::{DataEntry, page_aad};
+use crate::segment::table::Salt;
 use crate::source::Random;
 use crate::units::{KeyEpoch, PageNo, SlotAddr};
 
@@ -35,6 +36,13 @@ pub struct SealedPage {
     crc: u32,
     nonce: [u8; 12],
     tag: [u8; 16],
+}
+
+/// Opens pages of one key epoch that were sealed under one salt.
+#[derive(Debug)]
+pub struct PageOpener {
+    random_id: [u8; 16],
+    opener: Opener,
 }
 
 impl EpochKey {
@@ -102,13 +110,18 @@ pub fn seal_pages(
     })
 }
 
-/// Decrypts a page in place; on an error `buf` holds nothing of use.
-pub fn open_page(
-    opener: &Opener,
-    random_id: &[u8; 16],
-    page: PageNo,
-    entry: &DataEntry,
-    buf: &mut [u8],
-) -> Result<(), Damage> {
-    opener.open(&entry.nonce, &page_aad(random_id, page), buf, &entry.tag)
+impl PageOpener {
+    /// An opener for pages of an epoch that were sealed under a salt.
+    pub fn new(key: &EpochKey, salt: Salt) -> Self {
+        Self {
+            random_id: key.random_id,
+            opener: Opener::new(&key.page, salt),
+        }
+    }
+
+    /// Decrypts a page in place; on an error `buf` holds nothing of use.
+    pub fn open(&self, page: PageNo, entry: &DataEntry, buf: &mut [u8]) -> Result<(), Damage> {
+        let aad = page_aad(&self.random_id, page);
+        self.opener.open(&entry.nonce, &aad, buf, &entry.tag)
+    }
 }

@@ -112,6 +112,7 @@ impl Inner {
             for level in nodes.chunk_by(|a, b| a.level() == b.level()) {
                 for chunk in level.chunks(batch_max) {
                     self.write_node_batch(chunk)?;
+                    self.flush_if_due()?;
                     batches += 1;
                 }
             }

@@ -118,7 +118,18 @@ impl Inner {
             commit.unsynced.push(segment);
         }
         commit.log_len += len;
+        self.counters.batches.add(1);
+        self.counters.appended_bytes.add(len);
         Ok(hash)
+    }
+
+    /// Flushes if so many segments wait for it that their descriptors could run out.
+    pub fn flush_if_due(&self) -> Result<()> {
+        let waiting = self.commit.lock().unsynced.len();
+        match waiting < self.segments.unsynced_max() {
+            true => Ok(()),
+            false => self.flush(),
+        }
     }
 
     /// Makes every change that has returned durable, of all volumes.
@@ -127,6 +138,7 @@ impl Inner {
         if self.read_only {
             return Ok(());
         }
+        self.counters.flushes.add(1);
         let wanted = self.commit.lock().log.position().seq;
         let Some(turn) = self.synced.turn(wanted, || self.usable())? else {
             return Ok(());
@@ -147,6 +159,7 @@ impl Inner {
                 .file()
                 .sync()
                 .map_err(|error| self.poison("sync", at, error))?;
+            self.counters.syncs.add(1);
         }
         self.durable_through.store(through.0, Ordering::SeqCst);
         turn.finish(through);
@@ -170,6 +183,7 @@ impl Inner {
                 }
             })?;
         }
+        self.counters.checkpoints.add(1);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use crate::store::info::{SnapshotInfo, StoreInfo, VolumeInfo};
 use crate::store::inner::Inner;
 use crate::store::rewrap::RewrapPlan;
 use crate::store::snapshot::Snapshot;
+use crate::store::stats::StoreStats;
 use crate::store::volume::Volume;
 use crate::sync::{Arc, Ordering};
 use crate::units::{KeyId, SLOT_LEN};
@@ -101,6 +102,11 @@ impl Store {
     /// somebody kept still open. Durable on return; what a failure leaves undone opens as before.
     pub fn rewrap(&self) -> Result<RewrapPlan> {
         self.0.rewrap()
+    }
+
+    /// What the store has done since it was opened, and what it takes now.
+    pub fn stats(&self) -> Result<StoreStats> {
+        self.0.stats()
     }
 
     /// Makes every change that has returned durable, of all volumes. Flushes share syncs.

@@ -17,6 +17,7 @@ use crate::segment::{EpochKey, Segment, Segments};
 use crate::source::{Clock, Random};
 use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
+use crate::store::stats::Counters;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, SlotAddr};
 use crate::volume::PageLocks;
@@ -41,6 +42,7 @@ pub(super) struct Inner {
     pub pool: Option<rayon::ThreadPool>,
     pub segments: Arc<Segments>,
     pub nodes: NodeCache,
+    pub counters: Counters,
     pub superblocks: Superblocks,
     pub superblock_key: Secret,
     /// The last checkpoint. Held while one is made.

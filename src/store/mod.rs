@@ -15,6 +15,7 @@ mod options;
 mod read;
 mod rewrap;
 mod snapshot;
+mod stats;
 mod volume;
 mod write;
 
@@ -25,4 +26,5 @@ pub use info::{SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo};
 pub use options::{Machine, Options, Revocation};
 pub use rewrap::RewrapPlan;
 pub use snapshot::Snapshot;
+pub use stats::StoreStats;
 pub use volume::Volume;

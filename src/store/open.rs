@@ -19,6 +19,7 @@ use crate::store::handles::Store;
 use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
 use crate::store::nodes::NodeCache;
 use crate::store::options::{Machine, Options, Revocation};
+use crate::store::stats::Counters;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, RwLock};
 use crate::units::{
     HeadId, KeyEpoch, KeyState, LineageEpoch, Location, ResourceId, SegmentId, Seq, SlotAddr,
@@ -110,6 +111,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         disk.clone(),
         superblock.store_id,
         superblock.geometry,
+        options.open_segments,
     ));
     let nodes = NodeCache::new(segments.clone(), options.cache_bytes);
     let log_key = store_key.derive(Label::Log);
@@ -132,6 +134,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         pool: pool(options.workers)?,
         segments,
         nodes,
+        counters: Counters::default(),
         superblocks,
         superblock_key: store_key.derive(Label::Superblock),
         checkpoint: Mutex::new(Checkpointed {

@@ -7,7 +7,7 @@ use crate::btree::Fanout;
 use crate::error::{Error, Result};
 use crate::format::superblock::Geometry;
 use crate::io::Disk;
-use crate::io::real::{RealDisk, SystemClock, SystemRandom};
+use crate::io::real::{RealDisk, SystemClock, SystemRandom, descriptors_max};
 use crate::kms::KeyService;
 use crate::source::{Clock, Random};
 use crate::store::handles::Store;
@@ -31,6 +31,7 @@ pub struct Options {
     page_len: u32,
     segment_len: u64,
     pub(super) cache_bytes: usize,
+    pub(super) open_segments: usize,
     pub(super) workers: usize,
     pub(super) read_only: bool,
     pub(super) revocation: Revocation,
@@ -55,6 +56,7 @@ impl Default for Options {
             page_len: SLOT_LEN as u32,
             segment_len: 64 << 20,
             cache_bytes: 64 << 20,
+            open_segments: default_open_segments(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             read_only: false,
             revocation: Revocation::Lease(Duration::from_secs(1)),
@@ -84,6 +86,14 @@ impl Options {
     /// Bytes that the cache of page-table nodes takes, roughly.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// Segment files kept open, each with a descriptor and a map; those used least are closed.
+    /// By default three eighths of the descriptors that the process may have, at most 4096.
+    /// A few more are open while they are written to.
+    pub fn open_segments(mut self, count: usize) -> Self {
+        self.open_segments = count;
         self
     }
 
@@ -162,6 +172,12 @@ impl Options {
             }),
         }
     }
+}
+
+fn default_open_segments() -> usize {
+    const MOST: u64 = 4096; // far below the 65,530 maps that a process may have
+    let limit = descriptors_max().map_or(MOST, |max| max / 8 * 3);
+    limit.clamp(4, MOST) as usize
 }
 
 fn real(disk: RealDisk) -> Machine {

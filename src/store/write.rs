@@ -46,6 +46,8 @@ impl Inner {
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;
         check_range(offset, buf.len() as u64, head.record.len)?;
+        self.counters.writes.add(1);
+        self.counters.written_bytes.add(buf.len() as u64);
         let page_len = self.page_len();
         let chunk_len = self.atomic_pages() as u64 * u64::from(page_len);
         let mut done = 0;
@@ -58,6 +60,7 @@ impl Inner {
                 .min(buf.len() - done);
             let bytes = buf.get(done..done + len).expect("BUG: in bounds");
             self.write_chunk(runtime, bytes, at)?;
+            self.flush_if_due()?;
             done += len;
         }
         self.checkpoint_if_due()
@@ -109,6 +112,7 @@ impl Inner {
                 rule: "it must not end before it starts",
             })?;
         check_range(range.start, len, head.record.len)?;
+        self.counters.writes.add(1);
         let page_len = self.page_len();
         let _turn = runtime.locks.lock(outer_pages(&range, page_len));
         let inner = inner_pages(&range, page_len);

@@ -1,0 +1,100 @@
+use super::{NodeCache, SHARD_BYTES_MIN};
+use crate::btree::NodeSource;
+use crate::format::entry::Entry;
+use crate::format::node::{DiskNode, Items, NodeRef};
+use crate::format::superblock::Geometry;
+use crate::io::sim::SimMachine;
+use crate::segment::Segments;
+use crate::sync::Arc;
+use crate::units::{KeyEpoch, PageNo, SegmentId, SlotAddr, StoreId};
+
+const KEY_EPOCH: KeyEpoch = KeyEpoch(1);
+
+/// A cache of so many bytes, and full leaves on a disk.
+fn cache(bytes: usize, leaves: u32) -> (NodeCache, Vec<NodeRef>) {
+    let geometry = Geometry {
+        page_len: 4096,
+        segment_slots: leaves + 1,
+    };
+    let disk = Arc::new(SimMachine::new().dir("store"));
+    let segments = Arc::new(Segments::new(disk, StoreId([1; 16]), geometry, 1));
+    let segment = segments.create(SegmentId(1)).unwrap();
+    let leaf = |slot: u32| {
+        let first = u64::from(slot) * 100;
+        let entry = Entry::Zero {
+            key_epoch: KEY_EPOCH,
+        };
+        let pages = (first..first + 78).map(|page| (PageNo(page), entry));
+        let items = Items::Leaf(pages.collect());
+        let bytes = DiskNode {
+            key_epoch: KEY_EPOCH,
+            items,
+        }
+        .encode();
+        segment.write_slots(slot, &bytes).unwrap();
+        NodeRef {
+            at: SlotAddr {
+                segment: SegmentId(1),
+                slot,
+            },
+            level: 0,
+            key_epoch: KEY_EPOCH,
+            hash: crate::crypto::hash(&bytes),
+        }
+    };
+    let leaves = (1..=leaves).map(leaf).collect();
+    (NodeCache::new(segments, bytes), leaves)
+}
+
+#[test]
+fn a_cache_takes_no_more_than_its_bytes() {
+    for bytes in [0, SHARD_BYTES_MIN, 20 * SHARD_BYTES_MIN] {
+        let (cache, leaves) = cache(bytes, 1000);
+        for leaf in leaves.iter().chain(&leaves) {
+            cache.load(leaf).unwrap();
+        }
+        let counts = cache.counts();
+        let max = bytes.max(SHARD_BYTES_MIN) as u64;
+        assert!(counts.bytes <= max && counts.bytes > max / 2, "{counts:?}");
+        let of_items = counts.nodes * 78 * size_of::<(PageNo, Entry)>() as u64;
+        assert!(counts.bytes > of_items, "{counts:?}");
+        assert_eq!(counts.leaf_hits + counts.leaf_misses, 2000);
+    }
+}
+
+#[test]
+fn what_fits_is_read_once() {
+    let (cache, leaves) = cache(8 << 20, 1000);
+    for _ in 0..3 {
+        for leaf in &leaves {
+            cache.load(leaf).unwrap();
+        }
+    }
+    let counts = cache.counts();
+    assert_eq!((counts.leaf_hits, counts.leaf_misses), (2000, 1000));
+    assert_eq!(counts.nodes, 1000);
+}
+
+#[test]
+fn what_is_used_again_outlives_a_scan() {
+    let (cache, leaves) = cache(1 << 20, 1000);
+    let (used, scanned) = leaves.split_at(50);
+    for leaf in scanned {
+        cache.load(leaf).unwrap();
+        for leaf in used {
+            cache.load(leaf).unwrap();
+        }
+    }
+    let misses = cache.counts().leaf_misses;
+    assert!(misses < 1100, "{misses} reads of 1000 leaves");
+}
+
+#[test]
+fn a_node_put_in_again_counts_once() {
+    let (cache, leaves) = cache(1 << 20, 1);
+    let node = cache.load(&leaves[0]).unwrap();
+    let before = cache.counts().bytes;
+    cache.insert(leaves[0].at, node);
+    assert_eq!(cache.counts().bytes, before);
+    assert_eq!(cache.counts().nodes, 1);
+}

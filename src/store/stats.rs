@@ -1,0 +1,120 @@
+//! What a store has done since it was opened, and what it takes now.
+
+use crate::error::Result;
+use crate::store::inner::Inner;
+use crate::sync::{AtomicU64, Ordering};
+
+/// What a store has done since it was opened, and what it takes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Read calls.
+    pub reads: u64,
+    /// Bytes that they asked for.
+    pub read_bytes: u64,
+    /// Write calls: writes, zeroes, discards.
+    pub writes: u64,
+    /// Bytes that were given to be written; zeroes and discards have none.
+    pub written_bytes: u64,
+    /// Batches appended to the log.
+    pub batches: u64,
+    /// Bytes appended to the log: written pages, their headers, and checkpoints.
+    pub appended_bytes: u64,
+    /// Flushes asked for, also by calls that are durable on return.
+    pub flushes: u64,
+    /// Syncs of segment files: fewer than flushes where flushes share them.
+    pub syncs: u64,
+    /// Superblocks written.
+    pub checkpoints: u64,
+    /// Bytes of log since the last checkpoint: what an open after a crash would read.
+    pub log_len: u64,
+    /// Segments that a flush would sync.
+    pub unsynced_segments: u64,
+    /// Segments open now: each takes a descriptor and a map.
+    pub open_segments: u64,
+    /// Leaves of page tables that were in the cache when they were asked for.
+    pub leaf_hits: u64,
+    /// Leaves that had to be read.
+    pub leaf_misses: u64,
+    /// Nodes in the cache.
+    pub cached_nodes: u64,
+    /// Bytes of memory that the cache takes.
+    pub cache_bytes: u64,
+}
+
+/// Counts what is done. Nothing depends on the counts.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    reads: [Stripe; 8],
+    pub writes: Counter,
+    pub written_bytes: Counter,
+    pub batches: Counter,
+    pub appended_bytes: Counter,
+    pub flushes: Counter,
+    pub syncs: Counter,
+    pub checkpoints: Counter,
+}
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+/// Reads of some threads, on a cache line of its own: readers share nothing that they write to.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe {
+    calls: Counter,
+    bytes: Counter,
+}
+
+impl Counter {
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts a read of `len` bytes.
+    pub fn read(&self, len: usize) {
+        // Threads have stacks of their own, far apart: so where this is tells them apart.
+        let here = (&raw const len).addr() >> 16;
+        let stripe = &self.reads[here % self.reads.len()];
+        stripe.calls.add(1);
+        stripe.bytes.add(len as u64);
+    }
+}
+
+impl Inner {
+    /// What the store has done, and what it takes now.
+    pub fn stats(&self) -> Result<StoreStats> {
+        self.open()?;
+        let (counters, cache) = (&self.counters, self.nodes.counts());
+        let reads = counters.reads.iter();
+        let (log_len, unsynced) = {
+            let commit = self.commit.lock();
+            (commit.log_len, commit.unsynced.len() as u64)
+        };
+        Ok(StoreStats {
+            reads: reads.clone().map(|stripe| stripe.calls.get()).sum(),
+            read_bytes: reads.map(|stripe| stripe.bytes.get()).sum(),
+            writes: counters.writes.get(),
+            written_bytes: counters.written_bytes.get(),
+            batches: counters.batches.get(),
+            appended_bytes: counters.appended_bytes.get(),
+            flushes: counters.flushes.get(),
+            syncs: counters.syncs.get(),
+            checkpoints: counters.checkpoints.get(),
+            log_len,
+            unsynced_segments: unsynced,
+            open_segments: self.segments.open_count() as u64,
+            leaf_hits: cache.leaf_hits,
+            leaf_misses: cache.leaf_misses,
+            cached_nodes: cache.nodes,
+            cache_bytes: cache.bytes,
+        })
+    }
+}
