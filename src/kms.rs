@@ -42,6 +42,30 @@ pub trait KeyService: Send + Sync + fmt::Debug {
         resource: ResourceId,
     ) -> Result<Secret, KmsError>;
 
+    /// How a head key is wrapped now. That is no use of it: nothing is unwrapped or logged.
+    fn head_key_info(&self, id: &HeadKeyId, store: StoreId) -> Result<HeadKeyInfo, KmsError>;
+
+    /// Wraps head keys of a store again, under the newest version of the KMS key `to`; that one
+    /// and those that wrap them now must be enabled. Durable on return. If it fails some may be
+    /// wrapped again and some not: all open as before.
+    fn rewrap_head_keys(
+        &self,
+        to: &KeyId,
+        store: StoreId,
+        heads: &[(HeadKeyId, ResourceId)],
+    ) -> Result<(), KmsError>;
+
+    /// Whether a data key that `generate` wrapped is wrapped under the newest version of `key`.
+    fn is_newest(&self, key: &KeyId, wrapped: &[u8]) -> Result<bool, KmsError>;
+
+    /// Wraps a data key that `generate` wrapped again, under the newest version of `key`.
+    fn re_encrypt(
+        &self,
+        key: &KeyId,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<Vec<u8>, KmsError>;
+
     /// Fills the pools of `key` for a store again, off the path of those who take from it.
     fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError>;
 
@@ -57,6 +81,17 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// Destroys all head keys of the store that were never claimed: after a crash somebody may
     /// have sealed under them what is now lost, so they are never given out.
     fn destroy_unclaimed(&self, store: StoreId) -> Result<(), KmsError>;
+}
+
+/// How a head key is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadKeyInfo {
+    /// The KMS key that wraps it.
+    pub key: KeyId,
+    /// That key's state.
+    pub state: KeyState,
+    /// Whether the key's newest version wraps it.
+    pub is_newest: bool,
 }
 
 /// What a data key is for: bound to its wrapped form, and logged.

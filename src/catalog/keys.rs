@@ -26,7 +26,17 @@ pub struct HeadKeys {
     head_key: Secret,
     epochs: RwLock<HashMap<KeyEpoch, Arc<EpochKey>>>,
     openers: RwLock<HashMap<OpenerId, Arc<PageOpener>>>,
-    sealer: Mutex<Option<(KeyEpoch, Arc<Sealer>)>>,
+    sealer: Mutex<Sealing>,
+}
+
+/// Who seals for a head.
+#[derive(Debug, Default)]
+enum Sealing {
+    #[default]
+    Nobody,
+    Under(KeyEpoch, Arc<Sealer>),
+    /// These keys seal nothing any more.
+    Retired,
 }
 
 impl HeadKeys {
@@ -58,6 +68,11 @@ impl HeadKeys {
         self.epochs.write().insert(key.key_epoch, key);
     }
 
+    /// The keys of an epoch that was opened before.
+    pub fn cached(&self, id: KeyEpoch) -> Option<Arc<EpochKey>> {
+        self.epochs.read().get(&id).cloned()
+    }
+
     /// Wraps the key of an open epoch under the head key.
     pub fn wrap(
         &self,
@@ -74,6 +89,19 @@ impl HeadKeys {
         )
     }
 
+    /// Makes sure that the head's open epoch is opened, and names it. A branch may have made it since
+    /// the head was unlocked.
+    pub fn open_epoch(&self, head: &HeadRecord, catalog: &Catalog) -> Result<KeyEpoch, Damage> {
+        if !self.epochs.read().contains_key(&head.key_epoch) {
+            let missing = Damage::Inconsistent("a key epoch does not exist");
+            let epoch = catalog.key_epoch(head.key_epoch).ok_or(missing)?;
+            let aad = head_aad(&head.resource_id, epoch);
+            let secret = crypto::unwrap(&self.head_key, &head.wrapped_key, &aad)?;
+            self.add(Arc::new(committed(epoch, secret)?));
+        }
+        Ok(head.key_epoch)
+    }
+
     /// The keys of an epoch at or above `open`, this head's open one.
     pub fn epoch(
         &self,
@@ -81,14 +109,13 @@ impl HeadKeys {
         target: KeyEpoch,
         catalog: &Catalog,
     ) -> Result<Arc<EpochKey>, Damage> {
-        if let Some(key) = self.epochs.read().get(&target) {
-            return Ok(key.clone());
+        if let Some(key) = self.cached(target) {
+            return Ok(key);
         }
         let missing = Damage::Inconsistent("a key epoch does not exist");
         let foreign = Damage::Inconsistent("a key epoch is not above its head's");
         let depth = catalog.key_epoch(target).ok_or(missing)?.depth;
-        let cached = |id: KeyEpoch| self.epochs.read().get(&id).cloned();
-        let mut key = cached(open).ok_or(missing)?;
+        let mut key = self.cached(open).ok_or(missing)?;
         while key.key_epoch != target {
             let record = catalog.key_epoch(key.key_epoch).ok_or(missing)?;
             let is_on_the_way = |to: KeyEpoch| {
@@ -99,7 +126,7 @@ impl HeadKeys {
             let far = record.far.filter(|link| is_on_the_way(link.to));
             let above = record.above.filter(|link| is_on_the_way(link.to));
             let link = far.or(above).ok_or(foreign)?;
-            key = match cached(link.to) {
+            key = match self.cached(link.to) {
                 Some(key) => key,
                 None => {
                     let next = catalog.key_epoch(link.to).ok_or(missing)?;
@@ -136,23 +163,31 @@ impl HeadKeys {
 
     /// Seals pages of the open epoch under the store's salt of now.
     ///
-    /// `None` if a later epoch was sealed under: then `key` is not of the open one any more.
+    /// `None` if a later epoch was sealed under: then `key` is not of the open one any more. Also if
+    /// the keys are retired.
     /// `salt` is asked with the lock in hand. So neither epochs nor salts come back, and no pair
     /// of them ever gets a second sealer, whose counter would start again.
     pub fn sealer(&self, key: &EpochKey, salt: impl FnOnce() -> [u8; 12]) -> Option<Arc<Sealer>> {
         let mut sealer = self.sealer.lock();
         let salt = salt();
         match &*sealer {
-            Some((epoch, _)) if *epoch > key.key_epoch => None,
-            Some((epoch, sealer)) if *epoch == key.key_epoch && sealer.salt() == salt => {
+            Sealing::Retired => None,
+            Sealing::Under(epoch, _) if *epoch > key.key_epoch => None,
+            Sealing::Under(epoch, sealer) if *epoch == key.key_epoch && sealer.salt() == salt => {
                 Some(sealer.clone())
             }
             _ => {
                 let new = Arc::new(Sealer::new(&key.page, salt));
-                *sealer = Some((key.key_epoch, new.clone()));
+                *sealer = Sealing::Under(key.key_epoch, new.clone());
                 Some(new)
             }
         }
+    }
+
+    /// Ends sealing with these keys. Whoever unlocks the head again makes sealers of its own, and
+    /// must do so under another salt.
+    pub fn retire(&self) {
+        *self.sealer.lock() = Sealing::Retired;
     }
 }
 

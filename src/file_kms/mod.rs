@@ -18,6 +18,7 @@ mod keys;
 mod pool;
 mod records;
 mod reference;
+mod rewrap;
 mod service;
 mod setup;
 mod states;

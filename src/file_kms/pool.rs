@@ -53,7 +53,7 @@ impl Inner {
             _ => self.live_ring(&mut locked.pools)?.0,
         };
         ring.usable(key, self.clock.now_ms())?;
-        self.audit(&mut locked.pools, "assign-head-key", key, store, resource)?;
+        self.audit_head(&mut locked.pools, "assign-head-key", key, store, resource)?;
         // Gone from the pool even if what follows fails: never handed out twice.
         let ready = locked
             .pools
@@ -74,7 +74,7 @@ impl Inner {
         let mut locked = self.lock(Lock::Exclusive)?;
         let (ring, _) = self.live_ring(&mut locked.pools)?;
         let (key, secret) = self.open_head(&mut locked, &ring, id, store)?;
-        self.audit(&mut locked.pools, "unwrap-head-key", &key, store, resource)?;
+        self.audit_head(&mut locked.pools, "unwrap-head-key", &key, store, resource)?;
         Ok(secret)
     }
 
@@ -128,8 +128,26 @@ impl Inner {
         record
     }
 
-    /// Unwraps a head key that is claimed or ours. Foreign and missing ones look the same.
-    fn open_head(
+    /// The record of a head key that is claimed or ours. Foreign and missing ones look the same.
+    pub(super) fn head_record(
+        &self,
+        pools: &mut Pools,
+        id: &HeadKeyId,
+        store: StoreId,
+    ) -> Result<HeadRecord> {
+        let found = pools.index.find(&self.heads(Access::Read)?, id)?;
+        let found = found
+            .filter(|(_, record)| record.store == store.0)
+            .filter(|(_, record)| record.state == HEAD_CLAIMED || pools.ours.contains(id));
+        let record = found.ok_or_else(|| Error::KeyUnavailable {
+            key: id.to_string(),
+            state: KeyState::Missing,
+        })?;
+        Ok(record.1)
+    }
+
+    /// Unwraps a head key that is claimed or ours.
+    pub(super) fn open_head(
         &self,
         locked: &mut Locked<'_>,
         ring: &KeyRing,
@@ -137,16 +155,7 @@ impl Inner {
         store: StoreId,
     ) -> Result<(KeyId, Secret)> {
         let heads = self.heads(Access::Read)?;
-        let pools = &mut *locked.pools;
-        let (_, record) = pools
-            .index
-            .find(&heads, id)?
-            .filter(|(_, record)| record.store == store.0)
-            .filter(|(_, record)| record.state == HEAD_CLAIMED || pools.ours.contains(id))
-            .ok_or_else(|| Error::KeyUnavailable {
-                key: id.to_string(),
-                state: KeyState::Missing,
-            })?;
+        let record = self.head_record(&mut locked.pools, id, store)?;
         let key = ring.usable(&KeyId(record.key), self.clock.now_ms())?;
         let kek = key.version(record.key_version.get());
         let kek = kek.ok_or_else(|| heads.damage(Damage::OutOfRange("key version")))?;
@@ -204,7 +213,7 @@ impl Inner {
         pools.index.rescan(&heads)
     }
 
-    fn audit(
+    pub(super) fn audit_head(
         &self,
         pools: &mut Pools,
         action: &str,
@@ -262,6 +271,6 @@ fn unclaimed(heads: &Heads<'_>, store: StoreId, ours: &BTreeSet<HeadKeyId>) -> R
     Ok(slots)
 }
 
-fn head_aad(store: StoreId, id: HeadKeyId) -> Vec<u8> {
+pub(super) fn head_aad(store: StoreId, id: HeadKeyId) -> Vec<u8> {
     [&b"offshoot v0 head key"[..], &store.0, &id.0].concat()
 }

@@ -10,18 +10,18 @@ use crate::file_kms::audit::Event;
 use crate::file_kms::inner::Inner;
 use crate::file_kms::pool::Pools;
 use crate::io::Lock;
-use crate::kms::{Context, KeyService, KmsError};
+use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError};
 use crate::units::{HeadKeyId, KeyId, ResourceId, StoreId};
 
 /// A data key wrapped under a KMS key.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct WrappedDataKey {
+pub(super) struct WrappedDataKey {
     /// The version of the KMS key, from 1.
-    version: U32,
+    pub version: U32,
     /// Nonce (12), ciphertext (32), tag (16); AES-256-GCM. The associated data is that of
     /// [`data_aad`].
-    wrapped: [u8; WRAPPED_LEN],
+    pub wrapped: [u8; WRAPPED_LEN],
 }
 
 const _: () = assert!(size_of::<WrappedDataKey>() == 64);
@@ -55,6 +55,32 @@ impl KeyService for FileKms {
         resource: ResourceId,
     ) -> Result<Secret, KmsError> {
         self.0.use_head(id, store, resource).map_err(kms_error)
+    }
+
+    fn head_key_info(&self, id: &HeadKeyId, store: StoreId) -> Result<HeadKeyInfo, KmsError> {
+        self.0.head_info(id, store).map_err(kms_error)
+    }
+
+    fn rewrap_head_keys(
+        &self,
+        to: &KeyId,
+        store: StoreId,
+        heads: &[(HeadKeyId, ResourceId)],
+    ) -> Result<(), KmsError> {
+        self.0.rewrap_heads(to, store, heads).map_err(kms_error)
+    }
+
+    fn is_newest(&self, key: &KeyId, wrapped: &[u8]) -> Result<bool, KmsError> {
+        self.0.is_newest(key, wrapped).map_err(kms_error)
+    }
+
+    fn re_encrypt(
+        &self,
+        key: &KeyId,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<Vec<u8>, KmsError> {
+        self.0.re_encrypt(key, wrapped, context).map_err(kms_error)
     }
 
     fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError> {
@@ -91,7 +117,7 @@ impl Inner {
         Ok((wrapped.as_bytes().to_vec(), secret))
     }
 
-    fn decrypt(&self, id: &KeyId, wrapped: &[u8], context: &Context) -> Result<Secret> {
+    pub(super) fn decrypt(&self, id: &KeyId, wrapped: &[u8], context: &Context) -> Result<Secret> {
         let mut locked = self.lock(Lock::Exclusive)?;
         let (ring, _) = self.live_ring(&mut locked.pools)?;
         let key = ring.usable(id, self.clock.now_ms())?;
@@ -109,7 +135,7 @@ impl Inner {
         Ok(secret)
     }
 
-    fn audit_data_key(
+    pub(super) fn audit_data_key(
         &self,
         pools: &mut Pools,
         action: &str,
@@ -129,7 +155,7 @@ impl Inner {
 }
 
 /// What a wrapped data key is bound to: each field behind its length (u32, little-endian).
-fn data_aad(key: &KeyId, version: u32, context: &Context) -> Vec<u8> {
+pub(super) fn data_aad(key: &KeyId, version: u32, context: &Context) -> Vec<u8> {
     let mut aad = Vec::new();
     let fields: [&[u8]; 6] = [
         b"offshoot v0 data key",

@@ -85,7 +85,11 @@ impl Inner {
                 state: head.record.state.as_str(),
             });
         }
-        let plan = branch_head(&self.state.read(), &head, &source_keys, new, &*self.random);
+        let state = self.state.read();
+        let plan = source_keys
+            .open_epoch(&head.record, &state)
+            .and_then(|_| branch_head(&state, &head, &source_keys, new, &*self.random));
+        drop(state);
         let plan = plan.map_err(|damage| Error::Corrupt {
             location: Location::File(format!("keys of {}", head.record.name)),
             damage,

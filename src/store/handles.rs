@@ -6,6 +6,7 @@ use crate::format::superblock::FORMAT_VERSION;
 use crate::store::import::Import;
 use crate::store::info::{SnapshotInfo, StoreInfo, VolumeInfo};
 use crate::store::inner::Inner;
+use crate::store::rewrap::RewrapPlan;
 use crate::store::snapshot::Snapshot;
 use crate::store::stats::StoreStats;
 use crate::store::volume::Volume;
@@ -89,6 +90,18 @@ impl Store {
             generation: checkpoint.superblock.generation,
             kms_key: checkpoint.superblock.store_key.kms_key,
         })
+    }
+
+    /// What [`Store::rewrap`] would do.
+    pub fn plan_rewrap(&self) -> Result<RewrapPlan> {
+        self.0.plan_rewrap()
+    }
+
+    /// Wraps the keys of volumes and snapshots, and the store's own, again under the newest versions
+    /// of their KMS keys. Costs nothing for their pages, and revokes nothing: older wrappings that
+    /// somebody kept still open. Durable on return; what a failure leaves undone opens as before.
+    pub fn rewrap(&self) -> Result<RewrapPlan> {
+        self.0.rewrap()
     }
 
     /// What the store has done since it was opened, and what it takes now.

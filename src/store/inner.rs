@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub kms: Arc<dyn KeyService>,
     pub fanout: Fanout,
     pub read_only: bool,
+    /// How long a head's keys are used without asking the KMS; `None` is for ever.
+    pub lease_ms: Option<u64>,
     pub pool: Option<rayon::ThreadPool>,
     pub segments: Arc<Segments>,
     pub nodes: NodeCache,
@@ -86,7 +88,14 @@ pub(super) struct Runtime {
     pub head: HeadId,
     pub kind: HeadKind,
     pub locks: PageLocks,
-    keys: Mutex<Option<Arc<HeadKeys>>>,
+    keys: Mutex<Option<Held>>,
+}
+
+/// The keys of a head, and when the KMS last gave or confirmed them.
+#[derive(Debug)]
+struct Held {
+    keys: Arc<HeadKeys>,
+    at_ms: u64,
 }
 
 impl Inner {
@@ -189,13 +198,64 @@ impl Inner {
         runtimes.entry(id).or_insert_with(new).clone()
     }
 
-    /// The keys of a head; asks the KMS for its head key when they are used first.
+    /// The keys of a head; asks the KMS for its head key when they are used first, and whether they
+    /// may still be used when the lease is over.
     pub fn keys(&self, runtime: &Runtime) -> Result<Arc<HeadKeys>> {
-        let mut keys = runtime.keys.lock();
-        if let Some(keys) = &*keys {
-            return Ok(keys.clone());
+        let mut held = runtime.keys.lock();
+        let now_ms = self.clock.now_ms();
+        if let Some(held) = &*held
+            && self.is_fresh(held.at_ms, now_ms)
+        {
+            return Ok(held.keys.clone());
         }
-        // The record cannot change before the key comes: a branch would need this lock.
+        let keys = match held.take() {
+            Some(old) => self.confirm(runtime, old, &mut held)?,
+            None => Arc::new(self.unlock(runtime)?),
+        };
+        *held = Some(Held {
+            keys: keys.clone(),
+            at_ms: now_ms,
+        });
+        Ok(keys)
+    }
+
+    /// Whether what the KMS said then still counts. A clock that went back says nothing.
+    fn is_fresh(&self, at_ms: u64, now_ms: u64) -> bool {
+        let age_ms = now_ms.checked_sub(at_ms);
+        self.lease_ms
+            .is_none_or(|lease_ms| age_ms.is_some_and(|age_ms| age_ms < lease_ms))
+    }
+
+    /// Asks the KMS whether keys may still be used. If it refuses they are gone; if it cannot be
+    /// asked they stay, to be asked for again.
+    fn confirm(
+        &self,
+        runtime: &Runtime,
+        old: Held,
+        held: &mut Option<Held>,
+    ) -> Result<Arc<HeadKeys>> {
+        let record = self.head(runtime.head, runtime.kind)?.record;
+        let info = self.kms.head_key_info(&record.head_key, self.store_id());
+        let refusal = match info {
+            Ok(info) if info.state == KeyState::Enabled => return Ok(old.keys),
+            Ok(info) => KmsError::Unavailable {
+                key: info.key.to_string(),
+                state: info.state,
+            },
+            Err(error) => error,
+        };
+        if matches!(refusal, KmsError::Failed(_)) {
+            *held = Some(old);
+        } else {
+            // Whoever has them in hand seals nothing more; who gets them again, under a new salt.
+            old.keys.retire();
+            self.new_salt();
+        }
+        Err(kms_error(refusal, &record.kms_key))
+    }
+
+    /// Asks the KMS for a head key and unlocks the head with it.
+    fn unlock(&self, runtime: &Runtime) -> Result<HeadKeys> {
         let record = self.head(runtime.head, runtime.kind)?.record;
         let store = self.store_id();
         let secret = self
@@ -204,17 +264,18 @@ impl Inner {
         let secret = secret.map_err(|error| kms_error(error, &record.kms_key))?;
         let epoch = self.state.read().key_epoch(record.key_epoch).cloned();
         let epoch = epoch.ok_or_else(|| gone(runtime.kind, &record.name))?;
-        let unlocked =
-            HeadKeys::unlock(&record, &epoch, secret).map_err(|damage| Error::Corrupt {
-                location: Location::File(format!("keys of {}", record.name)),
-                damage,
-            })?;
-        Ok(keys.insert(Arc::new(unlocked)).clone())
+        HeadKeys::unlock(&record, &epoch, secret).map_err(|damage| Error::Corrupt {
+            location: Location::File(format!("keys of {}", record.name)),
+            damage,
+        })
     }
 
     /// Gives a head that was just made the keys that made it.
     pub fn set_keys(&self, runtime: &Runtime, keys: HeadKeys) {
-        *runtime.keys.lock() = Some(Arc::new(keys));
+        *runtime.keys.lock() = Some(Held {
+            keys: Arc::new(keys),
+            at_ms: self.clock.now_ms(),
+        });
     }
 
     /// The key of an epoch, opened by a head's keys.
@@ -225,7 +286,13 @@ impl Inner {
         target: KeyEpoch,
         at: SlotAddr,
     ) -> Result<Arc<EpochKey>> {
-        let found = keys.epoch(head.record.key_epoch, target, &self.state.read());
+        if let Some(key) = keys.cached(target) {
+            return Ok(key);
+        }
+        let state = self.state.read();
+        let found = keys
+            .open_epoch(&head.record, &state)
+            .and_then(|open| keys.epoch(open, target, &state));
         found.map_err(|damage| Error::Corrupt {
             location: Location::Slot(at),
             damage,

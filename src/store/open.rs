@@ -18,7 +18,7 @@ use crate::store::commit::{Synced, sync_accepted};
 use crate::store::handles::Store;
 use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
 use crate::store::nodes::NodeCache;
-use crate::store::options::{Machine, Options};
+use crate::store::options::{Machine, Options, Revocation};
 use crate::store::stats::Counters;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, RwLock};
 use crate::units::{
@@ -130,6 +130,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         kms,
         fanout: options.fanout,
         read_only,
+        lease_ms: lease_ms(options.revocation),
         pool: pool(options.workers)?,
         segments,
         nodes,
@@ -192,7 +193,7 @@ fn lock(disk: &dyn Disk, lock: Lock) -> Result<Box<dyn LockGuard>> {
         })
 }
 
-fn store_key_context(store: StoreId) -> KmsContext {
+pub(super) fn store_key_context(store: StoreId) -> KmsContext {
     KmsContext {
         store,
         resource: ResourceId(store.0),
@@ -367,6 +368,14 @@ fn settle_head_keys(inner: &Inner) -> Result<()> {
     settled.map_err(|error| kms_error(error, &key))?;
     checkpoint.claimed.extend(named);
     Ok(())
+}
+
+/// How long keys are used without asking the KMS, in milliseconds; `None` is for ever.
+fn lease_ms(revocation: Revocation) -> Option<u64> {
+    match revocation {
+        Revocation::Lease(lease) => Some(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
+        Revocation::OnDetach => None,
+    }
 }
 
 fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {

@@ -1,6 +1,7 @@
 //! How a store is made and opened.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::btree::Fanout;
 use crate::error::{Error, Result};
@@ -14,6 +15,16 @@ use crate::store::open;
 use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN};
 
+/// How long an open store goes on with keys that it has in memory once their KMS key is not
+/// available any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The KMS is asked again at the first use after so long. Then the keys are wiped.
+    Lease(Duration),
+    /// Until the store is closed.
+    OnDetach,
+}
+
 /// How to make or open a store, like `std::fs::OpenOptions`.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -23,6 +34,7 @@ pub struct Options {
     pub(super) open_segments: usize,
     pub(super) workers: usize,
     pub(super) read_only: bool,
+    pub(super) revocation: Revocation,
     pub(super) fanout: Fanout,
 }
 
@@ -47,6 +59,7 @@ impl Default for Options {
             open_segments: default_open_segments(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             read_only: false,
+            revocation: Revocation::Lease(Duration::from_secs(1)),
             fanout: Fanout::default(),
         }
     }
@@ -93,6 +106,13 @@ impl Options {
     /// Whether nothing is to be written. Several processes may read a store at once.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
+        self
+    }
+
+    /// How soon a KMS key that is disabled or deleted stops work under way: by default within a
+    /// second.
+    pub fn revocation(mut self, revocation: Revocation) -> Self {
+        self.revocation = revocation;
         self
     }
 

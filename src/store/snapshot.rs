@@ -55,6 +55,13 @@ impl Snapshot {
         self.store.usage(&self.runtime)
     }
 
+    /// Puts the snapshot's key under the KMS key `key` (its newest version), which guards it from now
+    /// on. No page is touched, and nothing is revoked: older wrappings that somebody kept still
+    /// open. Durable on return.
+    pub fn rewrap(&self, key: &KeyId) -> Result<()> {
+        self.store.rewrap_head(&self.runtime, key)
+    }
+
     /// Makes a volume that starts with the snapshot's bytes, in constant time, with keys of its
     /// own under the KMS key `key`. Durable on return.
     pub fn create_clone(&self, name: &str, key: &KeyId) -> Result<Volume> {

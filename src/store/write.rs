@@ -276,17 +276,17 @@ impl Inner {
             });
         }
         let page_len = self.page_len() as usize;
-        let keys = self.keys(runtime)?;
         let mut body = vec![0; new.pages.len() * page_len];
         for (index, page) in body.chunks_exact_mut(page_len).enumerate() {
             (new.fill)(index, page);
         }
         loop {
+            let keys = self.keys(runtime)?;
             let head = self.head(runtime.head, runtime.kind)?;
             let key_epoch = head.record.key_epoch;
             let key = self.epoch_key(&keys, &head, key_epoch, SlotAddr::default())?;
             let Some(sealer) = keys.sealer(&key, || *self.salt.lock()) else {
-                // A branch came just now: the head has another epoch.
+                // A branch came just now: the head has another epoch. Or the keys were revoked.
                 continue;
             };
             let (random, pool) = (&*self.random, self.pool.as_ref());

@@ -769,7 +769,7 @@ fn a_volume_in_use_goes_on_when_its_key_goes_and_ends_with_the_process() {
         clone_key,
     } = two_keys();
     destroy_key(&sim, &clone_key);
-    // The keys are in memory: a KMS is asked once for a head.
+    // The keys are in memory: within the lease a KMS is asked once for a head.
     assert_eq!(page_byte(&clone, 3), 14);
     clone.write_all_at(&page(15), 0).unwrap();
     assert_unavailable(source.create_clone("x", &clone_key), &clone_key);

@@ -3,6 +3,7 @@
 mod bad_input;
 mod branches;
 mod fixture;
+mod key_states;
 mod keys;
 mod kill;
 mod limits;

@@ -48,6 +48,9 @@ pub struct Global {
     /// The KMS of a lone store
     #[arg(long, global = true, value_name = "DIR")]
     pub kms: Option<PathBuf>,
+    /// When a KMS key that gets disabled or deleted stops work under way: within a second, or never
+    #[arg(long, global = true, value_name = "HOW", default_value = "lease")]
+    pub revocation: Revocation,
     /// Form of the output [default: table]
     #[arg(
         short,
@@ -72,6 +75,15 @@ pub struct Global {
     /// How to show progress on stderr; auto: on a terminal
     #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
     pub progress: Progress,
+}
+
+/// When keys in memory are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Revocation {
+    /// A second after their KMS key is not available any more.
+    Lease,
+    /// When the store is closed.
+    OnDetach,
 }
 
 /// Forms of output.
@@ -124,7 +136,7 @@ impl Cli {
     /// Whether the command of a line that cannot be parsed is `fsck`: it has other exit codes.
     pub fn names_fsck(words: &[&str]) -> bool {
         let takes_value = ["--home", "--region", "--store", "--kms", "--output", "-o"];
-        let more = ["--columns", "--color", "--progress"];
+        let more = ["--columns", "--color", "--progress", "--revocation"];
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if takes_value.contains(word) || more.contains(word) {

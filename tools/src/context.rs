@@ -2,15 +2,19 @@
 
 use std::io::ErrorKind;
 use std::ops::Range;
+use std::time::Duration;
 
-use offshoot::{Error, FileKms, Kind, Location, Options};
+use offshoot::{Error, FileKms, Kind, Location, Options, Revocation};
 
-use crate::cli::Global;
+use crate::cli::{self, Global};
 use crate::exit::{Failure, Result};
 use crate::output::Output;
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::session::Session;
+
+/// How long keys are used without asking the KMS again.
+const LEASE: Duration = Duration::from_secs(1);
 
 /// What holds for the whole run.
 pub struct Context {
@@ -20,6 +24,7 @@ pub struct Context {
     pub output: Output,
     progress: crate::cli::Progress,
     quiet: bool,
+    revocation: Revocation,
 }
 
 /// How a command uses the store.
@@ -41,6 +46,10 @@ impl Context {
             output: Output::new(global)?,
             progress: global.progress,
             quiet: global.quiet,
+            revocation: match global.revocation {
+                cli::Revocation::Lease => Revocation::Lease(LEASE),
+                cli::Revocation::OnDetach => Revocation::OnDetach,
+            },
         })
     }
 
@@ -108,6 +117,7 @@ impl Context {
         };
         let open = |read_only| {
             let options = Options::new().read_only(read_only);
+            let options = options.revocation(self.revocation);
             options.open(directory, kms.clone())
         };
         let store = match open(access == Access::Look) {

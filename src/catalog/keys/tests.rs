@@ -204,3 +204,42 @@ fn a_sealer_is_one_for_each_epoch_and_salt() {
     assert!(sealer(&later, [2; 12]).is_some());
     assert!(sealer(&key, [2; 12]).is_none());
 }
+
+#[test]
+fn keys_that_are_retired_seal_nothing() {
+    let mut family = Family::new();
+    let head = family.create();
+    let keys = family.unlock(head);
+    let open = family.record(head).key_epoch;
+    let key = keys.epoch(open, open, &family.catalog).unwrap();
+    assert!(keys.sealer(&key, || [1; 12]).is_some());
+    keys.retire();
+    for salt in [[1; 12], [2; 12]] {
+        assert!(keys.sealer(&key, || salt).is_none());
+    }
+    // What was sealed can still be opened by who is at it.
+    let opener = keys.opener(open, [1; 12], || Ok::<_, Damage>(key.clone()));
+    assert!(opener.is_ok());
+}
+
+#[test]
+fn an_epoch_that_a_branch_made_meanwhile_is_opened_when_it_is_needed() {
+    let mut family = Family::new();
+    let head = family.create();
+    let keys = family.unlock(head);
+    family.touch(head);
+    family.branch(head, HeadKind::Volume);
+    let record = family.record(head).clone();
+    let open = record.key_epoch;
+    assert!(keys.epoch(open, open, &family.catalog).is_err());
+    assert_eq!(keys.open_epoch(&record, &family.catalog), Ok(open));
+    let key = keys.epoch(open, open, &family.catalog).unwrap();
+    assert_eq!(key.key_epoch, open);
+    assert_eq!(opened(&keys), 2);
+    let other = family.create();
+    let foreign = family.record(other).clone();
+    assert_eq!(
+        keys.open_epoch(&foreign, &family.catalog),
+        Err(Damage::BadTag)
+    );
+}

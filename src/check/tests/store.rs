@@ -11,7 +11,7 @@ use crate::format::entry::Entry;
 use crate::format::record::Record;
 use crate::format::superblock::{Geometry, NextIds, Superblock, WrappedStoreKey};
 use crate::io::sim::{SimDisk, SimRandom};
-use crate::kms::{Context, KeyService, KmsError};
+use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError};
 use crate::sync::Arc;
 use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SegmentId, Seq, StoreId,
@@ -253,6 +253,27 @@ impl KeyService for TestKms {
 
     fn head_key(&self, id: &HeadKeyId, _: StoreId, _: ResourceId) -> Result<Secret, KmsError> {
         Err(KmsError::NotFound(id.to_string()))
+    }
+
+    fn head_key_info(&self, id: &HeadKeyId, _: StoreId) -> Result<HeadKeyInfo, KmsError> {
+        Err(KmsError::NotFound(id.to_string()))
+    }
+
+    fn rewrap_head_keys(
+        &self,
+        to: &KeyId,
+        _: StoreId,
+        _: &[(HeadKeyId, ResourceId)],
+    ) -> Result<(), KmsError> {
+        Err(KmsError::NotFound(to.to_string()))
+    }
+
+    fn is_newest(&self, key: &KeyId, _: &[u8]) -> Result<bool, KmsError> {
+        Err(KmsError::NotFound(key.to_string()))
+    }
+
+    fn re_encrypt(&self, key: &KeyId, _: &[u8], _: &Context) -> Result<Vec<u8>, KmsError> {
+        Err(KmsError::NotFound(key.to_string()))
     }
 
     fn refill(&self, key: &KeyId, _: StoreId) -> Result<(), KmsError> {

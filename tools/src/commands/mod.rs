@@ -41,7 +41,7 @@ pub enum Command {
     /// Take data out
     #[command(subcommand)]
     Export(export::Command),
-    /// KMS keys: make, see, switch off, rotate, delete, name
+    /// KMS keys: make, see, switch off, rotate, rewrap, delete, name, audit
     #[command(subcommand)]
     Key(key::Command),
     Fsck(fsck::Args),

@@ -308,3 +308,125 @@ fn the_audit_names_each_use_and_a_change_of_it_is_found() {
         assert!(message.contains("does not continue"), "{message}");
     }
 }
+
+#[test]
+fn rewrapping_moves_keys_to_newer_versions_and_other_keys() {
+    let place = Place::new();
+    two_keys(&place);
+    let counts = |document: &serde_json::Value| {
+        ["rewrapped", "current", "unavailable"]
+            .map(|name| document[name].as_u64().expect("a count"))
+    };
+    let nothing = place.json(&["key", "rewrap"]);
+    assert_eq!(nothing["schema"], "rewrap/1");
+    assert_eq!(
+        (counts(&nothing), &nothing["store_key"]),
+        ([0, 3, 0], &false.into())
+    );
+    place.ok(&["key", "rotate", "alias/prod"]);
+    place.ok(&["key", "rotate", "alias/offshoot-store"]);
+    for dry_run in [true, false] {
+        let args = if dry_run {
+            &["key", "rewrap", "-n"][..]
+        } else {
+            &["key", "rewrap"]
+        };
+        let done = place.json(args);
+        assert_eq!(
+            (counts(&done), &done["store_key"]),
+            ([2, 1, 0], &true.into())
+        );
+        assert_eq!(done["dry_run"], dry_run);
+    }
+    assert_eq!(counts(&place.json(&["key", "rewrap"])), [0, 3, 0]);
+    assert_eq!(place.read("mine", 0, 4), b"mine");
+
+    let moved = place.json(&["key", "rewrap", "mine", "--to", "alias/test"]);
+    let test = place.json(&["key", "show", "alias/test"])["key"]["id"].clone();
+    assert_eq!(moved["kms_key_id"], test);
+    assert_eq!(
+        place.json(&["volume", "show", "mine"])["volume"]["kms_key_id"],
+        test
+    );
+    place.ok(&["key", "disable", "alias/prod"]);
+    assert_eq!(place.read("mine", 0, 4), b"mine");
+    place.fails(
+        &["key", "rewrap", "@before", "--to", "alias/test"],
+        12,
+        "key_unavailable",
+    );
+    assert_eq!(counts(&place.json(&["key", "rewrap"])), [0, 2, 1]);
+    place.ok(&["key", "enable", "alias/prod"]);
+    place.ok(&["key", "rewrap", "@before", "--to", "alias/test"]);
+    place.ok(&["key", "disable", "alias/prod"]);
+    assert_eq!(place.read("@before", 0, 4), b"mine");
+    place.fails(&["key", "rewrap", "--to", "alias/test"], 2, "invalid");
+    let check = place.json(&["fsck", "--read-data"]);
+    assert_eq!(check["fsck"]["clean"], true);
+}
+
+/// A key is disabled by another process while its volume is written through a pipe.
+#[test]
+fn a_key_disabled_elsewhere_stops_a_write_under_way_within_a_second() {
+    use std::io::Write;
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+    for revocation in ["lease", "on-detach"] {
+        let place = Place::new();
+        two_keys(&place);
+        let create = [
+            "volume",
+            "create",
+            "long",
+            "--size",
+            "8M",
+            "--kms-key",
+            "alias/prod",
+        ];
+        place.ok(&create);
+        let args = [
+            "volume",
+            "write",
+            "long",
+            "--json",
+            "--revocation",
+            revocation,
+        ];
+        let mut command = place.std_command(&args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("a child");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let part = vec![7; 1 << 20];
+        // More than is read at once: the first part is written when the key goes.
+        for _ in 0..2 {
+            pipe.write_all(&part).expect("the first parts");
+        }
+        std::thread::sleep(Duration::from_millis(400));
+        place.ok(&["key", "disable", "alias/prod"]);
+        let disabled = Instant::now();
+        let mut written = 2 * part.len();
+        while written < 8 << 20 {
+            std::thread::sleep(Duration::from_millis(250));
+            written += part.len();
+            if pipe.write_all(&part).is_err() {
+                break;
+            }
+        }
+        drop(pipe);
+        let output = child.wait_with_output().expect("an output");
+        match revocation {
+            "lease" => {
+                crate::support::failed(&args, &output, 12, "key_unavailable");
+                assert!(disabled.elapsed() < Duration::from_secs(20));
+            }
+            _ => assert!(output.status.success(), "{output:?}"),
+        }
+        place.fails_with(&["volume", "write", "long"], b"x", 12, "key_unavailable");
+        place.ok(&["fsck"]);
+        place.ok(&["key", "enable", "alias/prod"]);
+        assert_eq!(place.read("long", 0, 1), [7]);
+    }
+}

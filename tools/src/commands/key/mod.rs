@@ -1,8 +1,9 @@
-//! `key ...`: only the KMS is opened.
+//! `key ...`: only the KMS is opened, but for `rewrap`.
 
 mod alias;
 mod audit;
 mod deletion;
+mod rewrap;
 
 use clap::{Args, Subcommand};
 use offshoot::{FileKms, KeyInfo};
@@ -20,6 +21,7 @@ pub enum Command {
     Enable(Enable),
     Disable(Disable),
     Rotate(Rotate),
+    Rewrap(rewrap::Args),
     /// Names that stand for keys
     #[command(subcommand)]
     Alias(alias::Command),
@@ -71,7 +73,7 @@ pub struct Disable {
 
 /// Add a version to a key: it wraps from now on, older ones only unwrap
 ///
-/// What was wrapped before stays wrapped under the older versions.
+/// What was wrapped before stays wrapped under the older versions: see `key rewrap`.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  offshoot key rotate alias/prod")]
 pub struct Rotate {
@@ -92,6 +94,7 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Alias(command) => alias::run(context, command),
         Command::ScheduleDeletion(args) => deletion::schedule(context, &args),
         Command::Audit(args) => audit::run(context, &args),
+        Command::Rewrap(args) => rewrap::run(context, &args),
         Command::List(List {}) => list(context),
         Command::Create(args) => show(context, |kms| kms.create_key(args.alias.as_deref())),
         Command::Show(args) => show(context, |kms| kms.key(&args.key.key)),
