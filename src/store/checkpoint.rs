@@ -84,7 +84,8 @@ impl Inner {
         let mut commit = self.commit.lock();
         commit.log_len = commit.log_len.saturating_sub(log_len);
         drop(commit);
-        self.claim_head_keys(&mut last, &moment)
+        self.claim_head_keys(&mut last, &moment)?;
+        self.raise_mark(&last.superblock.position)
     }
 
     fn moment(&self) -> Moment {

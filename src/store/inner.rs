@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub kms: Arc<dyn KeyService>,
     pub fanout: Fanout,
     pub read_only: bool,
+    /// No key epoch below this one seals any more.
+    pub first_key_epoch: KeyEpoch,
     /// How long a head's keys are used without asking the KMS; `None` is for ever.
     pub lease_ms: Option<u64>,
     pub pool: Option<rayon::ThreadPool>,
