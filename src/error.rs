@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::units::{KeyState, Location};
+use crate::units::{KeyState, Location, Seq};
 
 /// A result with the library's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -141,6 +141,17 @@ pub enum Error {
     WrongKms {
         /// The key that wraps the store key.
         key: String,
+    },
+
+    /// The store is not what the KMS has seen of it.
+    #[error(
+        "the store was set back: its last change is {found}, and the KMS has seen change {mark} of it"
+    )]
+    RolledBack {
+        /// The store's last change.
+        found: Seq,
+        /// A later change, or one of another history, that was durable.
+        mark: Seq,
     },
 
     // Run fsck; reopen; start again.

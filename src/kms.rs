@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::crypto::Secret;
-use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
+use crate::units::{HeadKeyId, KeyEpoch, KeyId, KeyState, ResourceId, Seq, StoreId};
 
 /// The alias of the key that wraps the store keys of a region. What it stands for is never
 /// disabled or deleted, and it never stands for another key.
@@ -69,6 +69,16 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// Fills the pools of `key` for a store again, off the path of those who take from it.
     fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError>;
 
+    /// How far the service has seen a store, if it has.
+    fn mark(&self, store: StoreId) -> Result<Option<Mark>, KmsError>;
+
+    /// Raises the mark of a store to a batch that is durable; a mark that is as high stays. Durable
+    /// on return.
+    fn raise_mark(&self, store: StoreId, mark: &Mark) -> Result<(), KmsError>;
+
+    /// Sets the mark of a store that was set back. Logged before it happens; durable on return.
+    fn accept_rollback(&self, store: StoreId, mark: &Mark) -> Result<(), KmsError>;
+
     /// Notes that a durable record of the store names a head key that this service assigned, so
     /// that nobody who opens a copy of the store destroys it. Needs no sync: it is durable with
     /// the next claim.
@@ -81,6 +91,17 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// Destroys all head keys of the store that were never claimed: after a crash somebody may
     /// have sealed under them what is now lost, so they are never given out.
     fn destroy_unclaimed(&self, store: StoreId) -> Result<(), KmsError>;
+}
+
+/// How far a store was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// A durable batch.
+    pub seq: Seq,
+    /// Its chain value.
+    pub chain: [u8; 32],
+    /// The first key epoch begun after the store was last set back; 0 if it never was.
+    pub first_key_epoch: KeyEpoch,
 }
 
 /// How a head key is wrapped.

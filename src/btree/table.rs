@@ -41,6 +41,11 @@ impl PageTable {
         self.base.same_as(&other.base) && self.overlay.same_as(&other.overlay)
     }
 
+    /// Nodes on the way from the root to a page, both ends included.
+    pub fn level_count(&self) -> u8 {
+        self.base.level_count()
+    }
+
     /// The root's address: `Some(None)` of an empty table, `None` if it has none yet.
     pub fn root_ref(&self) -> Option<Option<NodeRef>> {
         self.base.root_ref().filter(|_| !self.is_overlaid())

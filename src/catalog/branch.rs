@@ -178,6 +178,35 @@ pub fn branch_head(
     })
 }
 
+/// A fresh key epoch for a head in the lineage epoch that it is in: the records of one batch, and the
+/// epoch's key, to be added to the head's keys.
+pub fn renew_epoch(
+    catalog: &Catalog,
+    head: &Head,
+    keys: &HeadKeys,
+    random: &dyn Random,
+) -> Result<(Vec<Record>, Arc<EpochKey>), Damage> {
+    let record = &head.record;
+    let mut maker = EpochMaker {
+        catalog,
+        keys,
+        open: record.key_epoch,
+        random,
+    };
+    let above = last_sealed(catalog, head)?;
+    let (epoch, key) = maker.make(catalog.next().key_epoch, record.lineage, above)?;
+    let renewed = HeadRecord {
+        key_epoch: epoch.key_epoch,
+        wrapped_key: keys.wrap(&record.resource_id, &epoch, &key, random),
+        ..record.clone()
+    };
+    let records = vec![
+        Record::KeyEpoch(Box::new(epoch)),
+        Record::Head(Box::new(renewed)),
+    ];
+    Ok((records, Arc::new(key)))
+}
+
 /// The key epoch that the next ones link to: the open one if something may be sealed under it,
 /// else the one above.
 fn last_sealed(catalog: &Catalog, source: &Head) -> Result<Option<KeyEpoch>, Damage> {

@@ -11,7 +11,7 @@ mod state;
 mod tests;
 
 pub use branch::Plan;
-pub use branch::{HeadKey, NewHead, branch_head, create_head};
+pub use branch::{HeadKey, NewHead, branch_head, create_head, renew_epoch};
 pub use keys::HeadKeys;
 pub use names::{check_snapshot_name, check_volume_name};
 pub use state::{Catalog, Context, Head, discard, set_page, set_zeroes};

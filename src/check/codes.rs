@@ -150,4 +150,7 @@ codes! {
         "The ciphertext of a page cannot be read or does not match its checksum."
     NODE_NOT_WRITTEN CorruptMetadata "OF-0515 node-not-written"
         "A node is said to be in a slot that was never written."
+
+    ROLLED_BACK Rollback "OF-0601 rolled-back"
+        "The KMS has seen a later change of the store, or another one in its place: it was set back."
 }

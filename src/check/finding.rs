@@ -18,7 +18,7 @@ pub enum Class {
     CorruptData,
     /// Bytes are whole and were not written by a holder of the key.
     AuthFailure,
-    /// The store is older than it has been. (No code yet: needs the mark of the KMS.)
+    /// The store is older than it has been.
     Rollback,
 }
 

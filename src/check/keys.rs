@@ -2,6 +2,7 @@
 
 use crate::check::codes;
 use crate::check::finding::Findings;
+use crate::check::image::Image;
 use crate::crypto::{Label, Secret};
 use crate::error::{Error, Result};
 use crate::format::superblock::Superblock;
@@ -58,6 +59,28 @@ pub(super) fn open_keys(
         Some(error) => Err(as_error(error)),
         None => Ok(None),
     }
+}
+
+/// Compares the end of the log with what the KMS has seen of the store.
+pub(super) fn check_mark(
+    kms: &dyn KeyService,
+    image: &Image<'_>,
+    findings: &mut Findings,
+) -> Result<()> {
+    // Of a store whose key the KMS does not give it has seen nothing.
+    if !image.authenticated {
+        return Ok(());
+    }
+    let Some(mark) = kms.mark(image.superblock.store_id).map_err(as_error)? else {
+        return Ok(());
+    };
+    let end = &image.end;
+    let is_other = mark.seq == end.seq && mark.chain != end.chain;
+    if mark.seq > end.seq || is_other {
+        let message = format!("it ends with change {}, and was at {}", end.seq, mark.seq);
+        findings.add(codes::ROLLED_BACK, end.end, message);
+    }
+    Ok(())
 }
 
 fn unwrap_store_key(

@@ -63,7 +63,12 @@ pub fn check(disk: &dyn Disk, options: &CheckOptions) -> Result<Report> {
     let _guard = lock_shared(disk)?;
     let mut findings = Findings::default();
     let stats = match Image::load(disk, options.key_service(), &mut findings)? {
-        Some(image) => check_image(&image, options, &mut findings),
+        Some(image) => {
+            if let Some(kms) = options.key_service() {
+                keys::check_mark(kms, &image, &mut findings)?;
+            }
+            check_image(&image, options, &mut findings)
+        }
         None => Stats::default(),
     };
     Ok(Report {

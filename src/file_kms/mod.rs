@@ -15,6 +15,7 @@ mod heads;
 mod index;
 mod inner;
 mod keys;
+mod marks;
 mod pool;
 mod records;
 mod reference;

@@ -1,4 +1,4 @@
-//! The bytes of the files `keys`, `aliases` and `heads`; `docs/kms-format.md` describes them too.
+//! The bytes of the files `keys`, `aliases`, `heads` and `mark-*`; `docs/kms-format.md` describes them too.
 //!
 //! Numbers are little-endian. Bytes named `zero` are zero, and so are bytes behind a text that is
 //! shorter than its field: a reader refuses anything else. Nothing here touches a file.
@@ -17,7 +17,7 @@ const CRC_AT: usize = 12;
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct Prefix {
-    /// `offskeys`, `offsalia` or `offshead`.
+    /// `offskeys`, `offsalia`, `offshead` or `offsmark`.
     pub magic: [u8; 8],
     /// [`VERSION`]. Where everything else is may differ between versions.
     pub version: U32,
@@ -149,6 +149,24 @@ pub(super) struct HeadRecord {
     pub zero_end: [u8; 356],
 }
 
+/// The file of a store's mark: one sector, written whole.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct MarkRecord {
+    /// Magic `offsmark`.
+    pub prefix: Prefix,
+    /// The store.
+    pub store: [u8; 16],
+    /// Sequence number of a durable batch.
+    pub seq: U64,
+    /// Its chain value.
+    pub chain: [u8; 32],
+    /// The first key epoch that was begun after the store was last set back; 0 if it never was.
+    pub first_key_epoch: U32,
+    /// Zero.
+    pub zero: [u8; 420],
+}
+
 /// Made, and named by no durable record of the store as far as the KMS was told.
 pub(super) const HEAD_POOLED: u8 = 1;
 /// Named by a durable record of the store.
@@ -161,6 +179,7 @@ const _: () = assert!(size_of::<AliasesHeader>() == 64);
 const _: () = assert!(size_of::<AliasRecord>() == 272);
 const _: () = assert!(size_of::<HeadsHeader>() == 512);
 const _: () = assert!(size_of::<HeadRecord>() == 512);
+const _: () = assert!(size_of::<MarkRecord>() == 512);
 
 impl Prefix {
     /// A prefix whose checksum [`put_crc`] sets.

@@ -10,7 +10,7 @@ use crate::file_kms::audit::Event;
 use crate::file_kms::inner::Inner;
 use crate::file_kms::pool::Pools;
 use crate::io::Lock;
-use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError};
+use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 use crate::units::{HeadKeyId, KeyId, ResourceId, StoreId};
 
 /// A data key wrapped under a KMS key.
@@ -85,6 +85,18 @@ impl KeyService for FileKms {
 
     fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError> {
         self.0.refill_pool(key, store).map_err(kms_error)
+    }
+
+    fn mark(&self, store: StoreId) -> Result<Option<Mark>, KmsError> {
+        self.0.mark(store).map_err(kms_error)
+    }
+
+    fn raise_mark(&self, store: StoreId, mark: &Mark) -> Result<(), KmsError> {
+        self.0.raise_mark(store, mark).map_err(kms_error)
+    }
+
+    fn accept_rollback(&self, store: StoreId, mark: &Mark) -> Result<(), KmsError> {
+        self.0.reset_mark(store, mark).map_err(kms_error)
     }
 
     fn note_head_key(&self, store: StoreId, id: &HeadKeyId) -> Result<(), KmsError> {

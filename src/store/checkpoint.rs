@@ -120,7 +120,8 @@ impl Inner {
             false => commit.log_len - moment.log_len,
         };
         drop(commit);
-        self.claim_head_keys(&mut last, &moment)
+        self.claim_head_keys(&mut last, &moment)?;
+        self.raise_mark(&last.superblock.position)
     }
 
     /// Folds in what recovery left over the page tables.

@@ -9,6 +9,7 @@ mod handles;
 mod import;
 mod info;
 mod inner;
+mod mark;
 mod nodes;
 mod open;
 mod options;

@@ -17,6 +17,7 @@ use crate::segment::Segments;
 use crate::store::commit::{Synced, sync_accepted};
 use crate::store::handles::Store;
 use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
+use crate::store::mark;
 use crate::store::nodes::NodeCache;
 use crate::store::options::{Machine, Options, Revocation};
 use crate::store::stats::Counters;
@@ -119,6 +120,17 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
     let mut catalog = load_catalog(&superblock, &segments, &nodes, options)?;
     let scan = scan(&segments, &log_key, &superblock)?;
     roll_forward(&mut catalog, &scan, &segments, &nodes, options)?;
+    let checked = mark::check(
+        &*kms,
+        superblock.store_id,
+        options,
+        &superblock.position,
+        &scan,
+    )?;
+    let first_key_epoch = match checked.is_rolled_back {
+        true => catalog.next().key_epoch,
+        false => checked.first_key_epoch,
+    };
     if !read_only {
         remove_temporary(&*disk)?;
         sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
@@ -134,6 +146,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         kms,
         fanout: options.fanout,
         read_only,
+        first_key_epoch,
         lease_ms: lease_ms(options.revocation),
         pool: pool(options.workers)?,
         segments,
@@ -166,6 +179,10 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
     inner.new_salt();
     if !read_only {
         settle_head_keys(&inner)?;
+        match checked.is_rolled_back {
+            true => inner.accept_rollback(&scan.end)?,
+            false => inner.raise_mark(&scan.end)?,
+        }
         inner.end_imports()?;
     }
     Store::new(inner)

@@ -35,6 +35,7 @@ pub struct Options {
     pub(super) workers: usize,
     pub(super) read_only: bool,
     pub(super) revocation: Revocation,
+    pub(super) accept_rollback: bool,
     pub(super) fanout: Fanout,
 }
 
@@ -60,6 +61,7 @@ impl Default for Options {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             read_only: false,
             revocation: Revocation::Lease(Duration::from_secs(1)),
+            accept_rollback: false,
             fanout: Fanout::default(),
         }
     }
@@ -113,6 +115,14 @@ impl Options {
     /// second.
     pub fn revocation(mut self, revocation: Revocation) -> Self {
         self.revocation = revocation;
+        self
+    }
+
+    /// Whether to open a store that was set back to an older state, which is `RolledBack` otherwise.
+    /// The KMS logs that and goes on from there, and all volumes get new keys for new pages. A
+    /// store opened for reading only is looked at, and no more.
+    pub fn accept_rollback(mut self, accept: bool) -> Self {
+        self.accept_rollback = accept;
         self
     }
 

@@ -191,6 +191,9 @@ impl Inner {
         if new.pages.is_empty() && clear.is_none() {
             return Ok(());
         }
+        if !new.pages.is_empty() {
+            self.ensure_epoch(runtime)?;
+        }
         let mut sealed = self.seal(runtime, &new)?;
         self.load_leaves(runtime, &new.pages)?;
         let mut commit = self.commit.lock();

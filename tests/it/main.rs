@@ -8,6 +8,7 @@ mod keys;
 mod kill;
 mod limits;
 mod model;
+mod rollback;
 mod sparse;
 mod stats;
 mod threads;

@@ -48,6 +48,9 @@ pub struct Global {
     /// The KMS of a lone store
     #[arg(long, global = true, value_name = "DIR")]
     pub kms: Option<PathBuf>,
+    /// Open a store that was set back to an older state; the KMS logs that and goes on from there
+    #[arg(long, global = true)]
+    pub accept_rollback: bool,
     /// When a KMS key that gets disabled or deleted stops work under way: within a second, or never
     #[arg(long, global = true, value_name = "HOW", default_value = "lease")]
     pub revocation: Revocation,

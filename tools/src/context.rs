@@ -25,6 +25,7 @@ pub struct Context {
     progress: crate::cli::Progress,
     quiet: bool,
     revocation: Revocation,
+    accept_rollback: bool,
 }
 
 /// How a command uses the store.
@@ -46,6 +47,7 @@ impl Context {
             output: Output::new(global)?,
             progress: global.progress,
             quiet: global.quiet,
+            accept_rollback: global.accept_rollback,
             revocation: match global.revocation {
                 cli::Revocation::Lease => Revocation::Lease(LEASE),
                 cli::Revocation::OnDetach => Revocation::OnDetach,
@@ -117,7 +119,9 @@ impl Context {
         };
         let open = |read_only| {
             let options = Options::new().read_only(read_only);
-            let options = options.revocation(self.revocation);
+            let options = options
+                .revocation(self.revocation)
+                .accept_rollback(self.accept_rollback);
             options.open(directory, kms.clone())
         };
         let store = match open(access == Access::Look) {

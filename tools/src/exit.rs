@@ -111,6 +111,7 @@ fn class_of(error: &Error) -> (&'static str, u8) {
         Error::Corrupt { .. } => ("corrupt", 18),
         Error::Poisoned => ("poisoned", 18),
         Error::UnsupportedVersion { .. } => ("unsupported_version", 18),
+        Error::RolledBack { .. } => ("rolled_back", 18),
         _ => ("failed", 1),
     }
 }
@@ -144,6 +145,9 @@ fn advice(error: &Error) -> Option<&'static str> {
             state: "import_failed",
             ..
         } => "import into it again with --force, or delete it",
+        Error::RolledBack { .. } => {
+            "bring the newest state back, or go on from this one with --accept-rollback"
+        }
         Error::NoSpace { .. } => "make room on the disk of the store",
         _ => return None,
     })
@@ -248,6 +252,14 @@ mod tests {
             ),
             (Error::NoSpace { need: 1, free: 0 }, "no_space", 17),
             (Error::Poisoned, "poisoned", 18),
+            (
+                Error::RolledBack {
+                    found: offshoot::Seq(1),
+                    mark: offshoot::Seq(2),
+                },
+                "rolled_back",
+                18,
+            ),
         ];
         for (error, kind, code) in table {
             // The kind is the variant's name.

@@ -11,7 +11,7 @@ use crate::format::entry::Entry;
 use crate::format::record::Record;
 use crate::format::superblock::{Geometry, NextIds, Superblock, WrappedStoreKey};
 use crate::io::sim::{SimDisk, SimRandom};
-use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError};
+use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 use crate::sync::Arc;
 use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SegmentId, Seq, StoreId,
@@ -278,6 +278,18 @@ impl KeyService for TestKms {
 
     fn refill(&self, key: &KeyId, _: StoreId) -> Result<(), KmsError> {
         Err(KmsError::NotFound(key.to_string()))
+    }
+
+    fn mark(&self, _: StoreId) -> Result<Option<Mark>, KmsError> {
+        Ok(None)
+    }
+
+    fn raise_mark(&self, _: StoreId, _: &Mark) -> Result<(), KmsError> {
+        Ok(())
+    }
+
+    fn accept_rollback(&self, _: StoreId, _: &Mark) -> Result<(), KmsError> {
+        Ok(())
     }
 
     fn note_head_key(&self, _: StoreId, _: &HeadKeyId) -> Result<(), KmsError> {

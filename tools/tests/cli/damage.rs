@@ -139,3 +139,43 @@ fn a_flipped_bit_of_a_page_is_corrupt_and_found_by_fsck() {
     place.fails(&["export", "image", "pg", "out.img"], 18, "corrupt");
     assert!(!place.path("out.img").exists());
 }
+
+#[test]
+fn a_store_that_was_set_back_is_refused_until_that_is_accepted() {
+    let place = Place::with_volume();
+    place.write("pg", 0, b"old");
+    let copy = |from: &str, to: &str| {
+        let status = std::process::Command::new("cp")
+            .args(["-a", from, to])
+            .current_dir(place.path(""))
+            .status();
+        assert!(status.expect("cp").success());
+    };
+    copy("home/regions/local", "copy");
+    place.write("pg", 0, b"new");
+    std::fs::remove_dir_all(place.store()).expect("the store goes");
+    copy("copy", "home/regions/local");
+    for args in [
+        &["volume", "list"][..],
+        &["store", "info"],
+        &["volume", "show", "pg"],
+    ] {
+        let message = place.fails(args, 18, "rolled_back");
+        assert!(message.contains("--accept-rollback"), "{message}");
+    }
+    let output = place
+        .command(&["fsck", "--json"])
+        .output()
+        .expect("an output");
+    assert_eq!(output.status.code(), Some(4));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(report["fsck"]["findings"][0]["class"], "rollback");
+    place.ok(&["volume", "list", "--accept-rollback"]);
+    assert_eq!(place.read("pg", 0, 3), b"old");
+    place.write("pg", 0, b"two");
+    assert_eq!(place.read("pg", 0, 3), b"two");
+    place.ok(&["fsck", "--read-data"]);
+    let lines = place.json(&["key", "audit"]);
+    let lines = lines["lines"].as_array().expect("lines");
+    assert!(lines.iter().any(|line| line["action"] == "accept-rollback"));
+}
