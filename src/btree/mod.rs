@@ -75,6 +75,11 @@ impl Tree {
         }
     }
 
+    /// Nodes on the way from the root to a page, both ends included.
+    pub fn level_count(&self) -> u8 {
+        self.root.as_ref().map_or(0, |root| root.level() + 1)
+    }
+
     /// The root's address: `Some(None)` of an empty tree, `None` if the root has none yet.
     pub fn root_ref(&self) -> Option<Option<NodeRef>> {
         match &self.root {

@@ -30,6 +30,21 @@ pub struct Catalog {
     next: NextIds,
 }
 
+/// How much there is in a catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CatalogCounts {
+    /// Heads that are not deleted.
+    pub heads: u64,
+    /// Tombstones.
+    pub deleted_heads: u64,
+    /// Lineage epochs.
+    pub lineage_epochs: u64,
+    /// Key epochs.
+    pub key_epochs: u64,
+    /// Levels of the highest page table.
+    pub tree_levels: u64,
+}
+
 /// What applying a record needs beside the catalog.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -97,6 +112,20 @@ impl Catalog {
     /// A key epoch.
     pub fn key_epoch(&self, id: KeyEpoch) -> Option<&KeyEpochRecord> {
         self.key_epochs.get(&id)
+    }
+
+    /// How much there is of everything.
+    pub fn counts(&self) -> CatalogCounts {
+        let is_deleted = |head: &&Head| head.record.state == HeadState::Deleted;
+        let deleted_heads = self.heads().filter(is_deleted).count() as u64;
+        let levels = self.heads().map(|head| head.tree.level_count());
+        CatalogCounts {
+            heads: self.heads.len() as u64 - deleted_heads,
+            deleted_heads,
+            lineage_epochs: self.lineage.records().count() as u64,
+            key_epochs: self.key_epochs.len() as u64,
+            tree_levels: levels.max().unwrap_or(0).into(),
+        }
     }
 
     /// The lineage tree.

@@ -3,7 +3,10 @@
 //! Every view locks the store shared and writes nothing. Damage on the way to what was asked for
 //! is an error; damage in it is part of the view.
 
+mod catalog;
+mod keys;
 mod lineage;
+mod log;
 mod page;
 mod segment;
 mod superblock;
@@ -19,7 +22,10 @@ use crate::io::Disk;
 use crate::kms::KeyService;
 use crate::units::Location;
 
+pub use catalog::{CatalogView, catalog};
+pub use keys::{EpochKeyView, HeadKeyView, KeysView, keys};
 pub use lineage::{HeadView, KeyEpochView, LineageEpochView, LineageView, lineage};
+pub use log::{CheckpointView, LogView, log};
 pub use page::{PageData, PageState, PageView, page};
 pub use segment::{BatchView, RecordView, SegmentView, segment};
 pub use superblock::{SuperblockSlot, SuperblockState, SuperblockView, superblocks};

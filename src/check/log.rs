@@ -109,7 +109,7 @@ impl<'a> Log<'a> {
     }
 
     /// The batch after a point. One with a damaged body is taken only if there is no other.
-    fn next(&self, last: &Position, depth: Depth, forged: &mut Vec<SlotAddr>) -> Option<Link> {
+    pub fn next(&self, last: &Position, depth: Depth, forged: &mut Vec<SlotAddr>) -> Option<Link> {
         let mut damaged = None;
         for at in self.candidates(last.end) {
             let Ok(head) = self.files.batch(at, &self.geometry) else {

@@ -15,7 +15,6 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -278,11 +277,13 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
+        // The clock of the last timer tick, a few milliseconds ago: each read of a page asks for
+        // the time, and this one is read in a few nanoseconds.
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
         // A clock before 1970 is as wrong as one in 1970.
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let millis = u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000;
+        seconds.saturating_mul(1000).saturating_add(millis)
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) struct Runtime {
     pub head: HeadId,
     pub kind: HeadKind,
     pub locks: PageLocks,
-    keys: Mutex<Option<Held>>,
+    keys: RwLock<Option<Held>>,
 }
 
 /// The keys of a head, and when the KMS last gave or confirmed them.
@@ -194,7 +194,7 @@ impl Inner {
                 head: id,
                 kind,
                 locks: PageLocks::default(),
-                keys: Mutex::default(),
+                keys: RwLock::default(),
             })
         };
         runtimes.entry(id).or_insert_with(new).clone()
@@ -203,13 +203,22 @@ impl Inner {
     /// The keys of a head; asks the KMS for its head key when they are used first, and whether they
     /// may still be used when the lease is over.
     pub fn keys(&self, runtime: &Runtime) -> Result<Arc<HeadKeys>> {
-        let mut held = runtime.keys.lock();
-        let now_ms = self.clock.now_ms();
-        if let Some(held) = &*held
-            && self.is_fresh(held.at_ms, now_ms)
-        {
-            return Ok(held.keys.clone());
+        // The time is asked for with the lock in hand: or another thread could have been told
+        // something later than now.
+        let fresh = |held: &Option<Held>| {
+            let held = held.as_ref()?;
+            let is_fresh = self.is_fresh(held.at_ms, self.clock.now_ms());
+            is_fresh.then(|| held.keys.clone())
+        };
+        // Many threads read at once: they must not wait for each other here.
+        if let Some(keys) = fresh(&runtime.keys.read()) {
+            return Ok(keys);
         }
+        let mut held = runtime.keys.write();
+        if let Some(keys) = fresh(&held) {
+            return Ok(keys);
+        }
+        let now_ms = self.clock.now_ms();
         let keys = match held.take() {
             Some(old) => self.confirm(runtime, old, &mut held)?,
             None => Arc::new(self.unlock(runtime)?),
@@ -274,7 +283,7 @@ impl Inner {
 
     /// Gives a head that was just made the keys that made it.
     pub fn set_keys(&self, runtime: &Runtime, keys: HeadKeys) {
-        *runtime.keys.lock() = Some(Held {
+        *runtime.keys.write() = Some(Held {
             keys: Arc::new(keys),
             at_ms: self.clock.now_ms(),
         });

@@ -40,6 +40,16 @@ pub struct StoreStats {
     pub cached_nodes: u64,
     /// Bytes of memory that the cache takes.
     pub cache_bytes: u64,
+    /// Volumes and snapshots.
+    pub heads: u64,
+    /// Heads that were deleted and whose space was not reclaimed yet.
+    pub deleted_heads: u64,
+    /// Lineage epochs.
+    pub lineage_epochs: u64,
+    /// Key epochs.
+    pub key_epochs: u64,
+    /// Levels of the highest page table: nodes on the way to a page.
+    pub tree_levels: u64,
 }
 
 /// Counts what is done. Nothing depends on the counts.
@@ -98,6 +108,7 @@ impl Inner {
             let commit = self.commit.lock();
             (commit.log_len, commit.unsynced.len() as u64)
         };
+        let catalog = self.state.read().counts();
         Ok(StoreStats {
             reads: reads.clone().map(|stripe| stripe.calls.get()).sum(),
             read_bytes: reads.map(|stripe| stripe.bytes.get()).sum(),
@@ -115,6 +126,11 @@ impl Inner {
             leaf_misses: cache.leaf_misses,
             cached_nodes: cache.nodes,
             cache_bytes: cache.bytes,
+            heads: catalog.heads,
+            deleted_heads: catalog.deleted_heads,
+            lineage_epochs: catalog.lineage_epochs,
+            key_epochs: catalog.key_epochs,
+            tree_levels: catalog.tree_levels,
         })
     }
 }

@@ -85,10 +85,14 @@ pub struct KeyEpochView {
 /// Reads heads and epochs, as of the end of the log.
 pub fn lineage(disk: &dyn Disk, kms: Option<&dyn KeyService>) -> Result<LineageView> {
     let _guard = lock_shared(disk)?;
-    let state = load(disk, kms)?.state;
-    Ok(LineageView {
+    Ok(view(&load(disk, kms)?.state))
+}
+
+/// The heads and epochs of a state.
+pub(super) fn view(state: &State) -> LineageView {
+    LineageView {
         heads: state.heads.values().map(head).collect(),
-        lineage_epochs: lineage_epochs(&state),
+        lineage_epochs: lineage_epochs(state),
         key_epochs: state
             .key_epochs
             .values()
@@ -101,7 +105,7 @@ pub fn lineage(disk: &dyn Disk, kms: Option<&dyn KeyService>) -> Result<LineageV
                 random_id: record.random_id,
             })
             .collect(),
-    })
+    }
 }
 
 fn head(head: &Head) -> HeadView {

@@ -123,7 +123,8 @@ fn header(files: &Files<'_>, segment: SegmentId) -> Result<SegmentHeader> {
     })
 }
 
-fn batch(files: &Files<'_>, head: &BatchHead, geometry: &Geometry) -> BatchView {
+/// What a batch says, and what of its body is damaged.
+pub(super) fn batch(files: &Files<'_>, head: &BatchHead, geometry: &Geometry) -> BatchView {
     let header = &head.header;
     let (damaged, malformed) = match parts(head, geometry) {
         Ok(parts) => (bad_parts(files, parts), None),

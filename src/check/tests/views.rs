@@ -1,7 +1,7 @@
 //! The views of `inspect`.
 
 use crate::check::inspect::{
-    PageState, SuperblockState, lineage, page, segment, superblocks, tree,
+    PageState, SuperblockState, catalog, keys, lineage, log, page, segment, superblocks, tree,
 };
 use crate::error::{Error, Kind};
 use crate::io::sim::SimMachine;
@@ -162,4 +162,53 @@ fn a_store_without_superblock_or_tables_is_an_error() {
     }
     let error = lineage(&disk, None).unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn the_log_goes_on_from_any_batch_and_shows_what_is_damaged() {
+    let disk = store();
+    let whole = log(&disk, Some(&TestKms), Seq(0), 1000).unwrap();
+    assert!(whole.authenticated && whole.next.is_none());
+    assert!(!whole.batches.is_empty() && !whole.checkpoints.is_empty());
+    let seqs: Vec<Seq> = whole.batches.iter().map(|batch| batch.seq).collect();
+    assert_eq!(seqs[0].0, whole.checkpoints[0].seq.0 + 1);
+    assert!(seqs.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1));
+    for (index, &seq) in seqs.iter().enumerate() {
+        let one = log(&disk, None, seq, 1).unwrap();
+        assert!(!one.authenticated);
+        assert_eq!(one.batches[0].chain, whole.batches[index].chain);
+        assert_eq!(one.next, seqs.get(index + 1).copied());
+    }
+    let with_body = whole.batches.iter().find(|batch| batch.body_slots > 0);
+    let with_body = with_body.expect("a batch with pages");
+    let body = with_body.at.slot + with_body.header_slots;
+    let name = format!("segment-{:08x}", with_body.at.segment.0);
+    write_at(&disk, &name, body as usize * SLOT_LEN + 60, b"x");
+    let damaged = log(&disk, None, with_body.seq, 1).unwrap();
+    assert_eq!(damaged.batches[0].damaged[0].slot, body);
+}
+
+#[test]
+fn the_catalog_and_the_keys_are_as_of_the_end_of_the_log() {
+    let view = catalog(&store(), Some(&TestKms)).unwrap();
+    let last = log(&store(), None, Seq(0), 1000).unwrap();
+    let last = last.batches.last().expect("a log");
+    assert!(view.authenticated && !view.torn_tail);
+    assert_eq!(view.seq, last.seq);
+    assert!(view.seq > view.tables_seq && view.log_batches > 0);
+    assert_eq!(view.lineage.heads.len(), 4);
+    assert!(!view.segments.is_empty() && !view.salts.is_empty());
+    let keys = keys(&store(), None).unwrap();
+    assert_eq!(keys.heads.len(), 3, "a deleted head has no key any more");
+    assert_eq!(keys.epochs.len(), 6);
+    for head in &keys.heads {
+        let open = keys
+            .epochs
+            .iter()
+            .find(|it| it.key_epoch == head.open_epoch);
+        let open = open.expect("its open epoch");
+        assert!(open.heads.contains(&head.head));
+        assert_eq!(head.epoch_count, open.depth + 1);
+        assert!(head.links_to_root <= open.depth);
+    }
 }

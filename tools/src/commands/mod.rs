@@ -8,6 +8,7 @@ mod import;
 mod inspect;
 mod key;
 mod snapshot;
+mod stats;
 mod store;
 mod version;
 mod volume;

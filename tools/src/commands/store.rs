@@ -1,4 +1,4 @@
-//! `store init` and `store info`.
+//! `store ...`.
 
 use std::fs;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use offshoot::{Error, FileKms, Options};
 
+use crate::commands::stats;
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
 use crate::sizes;
@@ -20,6 +21,7 @@ const FIRST_KEYS: [&str; 2] = ["alias/offshoot-store", "alias/default"];
 pub enum Command {
     Init(Init),
     Info(Info),
+    Stats(stats::Stats),
 }
 
 /// Make a store and, if there is none yet, its KMS with the first two keys
@@ -44,6 +46,7 @@ pub fn run(context: &Context, command: Command) -> Result {
     match command {
         Command::Init(args) => init(context, &args),
         Command::Info(Info {}) => info(context),
+        Command::Stats(args) => stats::run(context, &args),
     }
 }
 

@@ -3,6 +3,7 @@
 mod head;
 mod heads;
 mod key;
+mod stats;
 mod store;
 
 use offshoot::{KeyId, ResourceId};
@@ -10,6 +11,7 @@ use offshoot::{KeyId, ResourceId};
 pub use crate::views::head::{ExtentView, SnapshotView, VolumeView};
 pub use crate::views::heads::Heads;
 pub use crate::views::key::{AliasView, AuditView, KeyView};
+pub use crate::views::stats::StatsView;
 pub use crate::views::store::StoreView;
 
 /// A time as RFC 3339 in UTC.

@@ -21,6 +21,9 @@ fn every_view_has_json_and_text_and_writes_nothing() {
         (&["page", "pg:1"], "page/1"),
         (&["tree", "pg"], "tree/1"),
         (&["lineage"], "lineage/1"),
+        (&["catalog"], "catalog/1"),
+        (&["keys"], "keys/1"),
+        (&["log"], "log/1"),
         (&["--layout"], "layout/1"),
     ];
     for (args, schema) in views {
@@ -67,7 +70,85 @@ fn what_is_not_there_is_refused() {
     place.fails(&["inspect", "tree", "dev@monday"], 14, "not_found");
     place.fails(&["inspect", "segment", "99"], 18, "corrupt");
     let bare = Place::bare();
-    for view in ["superblock", "lineage"] {
+    for view in ["superblock", "lineage", "catalog", "keys", "log"] {
         bare.fails(&["inspect", view], 10, "not_a_store");
     }
+}
+
+#[test]
+fn the_catalog_says_from_where_it_comes() {
+    let place = place();
+    let catalog = place.json(&["inspect", "catalog"])["catalog"].clone();
+    assert_eq!(catalog["authenticated"], true);
+    assert_eq!(catalog["torn_tail"], false);
+    assert_eq!(catalog["heads"].as_array().map(Vec::len), Some(3));
+    assert_eq!(catalog["next_head"], 4);
+    assert_eq!(catalog["log_batches"], 0, "it was closed cleanly");
+    assert!(catalog["segments"][0]["slot_count"].as_u64() > Some(1));
+    assert!(
+        catalog["salts"]
+            .as_array()
+            .is_some_and(|salts| !salts.is_empty())
+    );
+}
+
+#[test]
+fn keys_say_what_wraps_what_and_give_no_key_away() {
+    let place = place();
+    place.ok(&["key", "create", "--alias", "second"]);
+    place.ok(&[
+        "clone",
+        "create",
+        "dev",
+        "other",
+        "--kms-key",
+        "alias/second",
+    ]);
+    let keys = place.json(&["inspect", "keys"])["keys"].clone();
+    let heads = keys["heads"].as_array().expect("heads");
+    assert_eq!(heads.len(), 4);
+    assert_eq!(heads[3]["name"], "other");
+    assert!(heads[3]["epoch_count"].as_u64() > heads[0]["epoch_count"].as_u64());
+    assert_ne!(heads[3]["kms_key_id"], heads[0]["kms_key_id"]);
+    let open = heads[3]["open_epoch"].as_u64().expect("an epoch");
+    let epochs = keys["epochs"].as_array().expect("epochs");
+    let epoch = epochs.iter().find(|epoch| epoch["key_epoch"] == open);
+    assert_eq!(epoch.expect("its epoch")["heads"], serde_json::json!([4]));
+    let known = keys["kms_keys"].as_array().expect("the KMS is there");
+    assert_eq!(known.len(), 3, "the store's, the default and the second");
+    assert!(
+        known
+            .iter()
+            .all(|key| key["status"] == "enabled" && key["version"] == 1)
+    );
+    for wrapped in ["wrapped", "secret"] {
+        assert!(!keys.to_string().contains(wrapped));
+    }
+}
+
+#[test]
+fn the_log_is_shown_in_parts_from_any_batch_on() {
+    let place = place();
+    let log = |args: &[&str]| place.json(&[&["inspect", "log"], args].concat())["log"].clone();
+    let whole = log(&[]);
+    assert_eq!(whole["authenticated"], true);
+    let checkpoints = whole["checkpoints"].as_array().expect("checkpoints");
+    assert_eq!(checkpoints.len(), 2);
+    assert_eq!(checkpoints[1]["clean"], true);
+    let batches = whole["batches"].as_array().expect("batches");
+    let seqs: Vec<u64> = batches
+        .iter()
+        .filter_map(|batch| batch["seq"].as_u64())
+        .collect();
+    assert!(seqs.len() > 2 && seqs.is_sorted());
+    assert_eq!(Some(seqs[0] - 1), checkpoints[0]["seq"].as_u64());
+    assert_eq!(whole["next_seq"], serde_json::Value::Null);
+    let from = seqs[1].to_string();
+    let part = log(&["--from", &from, "--count", "1"]);
+    assert_eq!(part["batches"], serde_json::json!([batches[1]]));
+    assert_eq!(part["next_seq"], seqs[2]);
+    let pages = |batch: &serde_json::Value| batch["records"][0]["kind"] == "pages";
+    assert!(batches.iter().any(pages), "{whole}");
+    let past = log(&["--from", "999999"]);
+    assert_eq!(past["batches"], serde_json::json!([]));
 }

@@ -8,6 +8,8 @@ mod keys;
 mod locks;
 mod misuse;
 mod output;
+mod page_sizes;
 mod ranges;
+mod stats;
 mod stores;
 mod support;

@@ -60,7 +60,8 @@ pub fn segment(it: &SegmentView) -> Value {
     }})
 }
 
-fn batch(it: &BatchView) -> Value {
+/// A batch.
+pub(super) fn batch(it: &BatchView) -> Value {
     let records = it.records.iter().map(|record| {
         json!({
             "kind": record.kind,
@@ -187,17 +188,19 @@ pub fn lineage(it: &LineageView) -> Value {
             "random_id": hex(&epoch.random_id),
         })
     });
-    json!({ "schema": "lineage/1", "lineage": {
+    json!({
         "heads": heads.collect::<Vec<_>>(),
         "lineage_epochs": lineages.collect::<Vec<_>>(),
         "key_epochs": keys.collect::<Vec<_>>(),
-    }})
+    })
 }
 
-fn slot(at: SlotAddr) -> Value {
+/// A place.
+pub(super) fn slot(at: SlotAddr) -> Value {
     json!({ "segment": at.segment.0, "slot": at.slot })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

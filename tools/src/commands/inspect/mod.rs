@@ -2,14 +2,15 @@
 
 mod documents;
 mod layout;
+mod state;
 
 use std::path::Path;
 
 use clap::{Args as ClapArgs, Subcommand};
 use offshoot::check::inspect;
 use offshoot::io::real::RealDisk;
-use offshoot::{Error, FileKms, KeyService, Kind, Location, PageNo, SegmentId};
-use serde_json::Value;
+use offshoot::{Error, FileKms, KeyService, Kind, Location, PageNo, SegmentId, Seq};
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::exit::{Failure, Result};
@@ -37,6 +38,9 @@ enum What {
     Page(Page),
     Tree(Tree),
     Lineage(Lineage),
+    Catalog(Catalog),
+    Keys(Keys),
+    Log(Log),
 }
 
 /// The superblocks, all copies of them
@@ -74,6 +78,28 @@ struct Tree {
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "Example:\n  offshoot inspect lineage --json")]
 struct Lineage {}
+
+/// The catalog, and from which checkpoint and how much log it comes
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect catalog --json")]
+struct Catalog {}
+
+/// What wraps what: KMS keys, head keys, the keys of key epochs; no key itself
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect keys")]
+struct Keys {}
+
+/// The log, batch by batch, from the older checkpoint on
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Example:\n  offshoot inspect log --from 120 --count 10")]
+struct Log {
+    /// The first batch to show
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    from: u64,
+    /// Most batches to show; `next seq` is the one after them
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    count: u32,
+}
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result {
@@ -119,7 +145,21 @@ impl View<'_> {
                 let (kind, name) = self.head(&args.head)?;
                 documents::tree(&name, &inspect::tree(disk, kms, kind, &name)?)
             }
-            What::Lineage(_) => documents::lineage(&inspect::lineage(disk, kms)?),
+            What::Lineage(_) => {
+                let lineage = documents::lineage(&inspect::lineage(disk, kms)?);
+                json!({ "schema": "lineage/1", "lineage": lineage })
+            }
+            What::Catalog(_) => state::catalog(&inspect::catalog(disk, kms)?),
+            What::Keys(_) => {
+                let known = self.kms.as_ref().map(FileKms::keys).transpose()?;
+                state::keys(&inspect::keys(disk, kms)?, known.as_deref())
+            }
+            What::Log(args) => state::log(&inspect::log(
+                disk,
+                kms,
+                Seq(args.from),
+                args.count as usize,
+            )?),
         })
     }
 
