@@ -1,10 +1,10 @@
-//! Mapped files, behind the library's only `unsafe`.
+//! Mapped files and locked memory, behind the library's only `unsafe`.
 //!
 //! Invariant: no reference to mapped bytes ever exists. Other processes may change a mapped file
 //! at any time, so bytes are copied out, and the copy is what a caller verifies and uses.
 #![expect(
     unsafe_code,
-    reason = "a mapped page can only be read through a raw pointer"
+    reason = "a mapped page can only be read, and memory only be locked, through a raw pointer"
 )]
 
 use std::fs::File;
@@ -51,6 +51,18 @@ impl RawMap {
     }
 }
 
+/// Keeps the memory of bytes from being swapped out, where that is allowed (`RLIMIT_MEMLOCK`).
+///
+/// Whole pages are locked, and stay so: other bytes that matter may lie there.
+pub fn keep_in_memory(bytes: &[u8]) {
+    let start = bytes.as_ptr().cast_mut().cast();
+    // SAFETY: locking changes no byte and no mapping; `bytes` is memory of ours that is there. It is
+    // refused as an error where it is not allowed.
+    let locked = unsafe { rustix::mm::mlock(start, bytes.len()) };
+    // Keys in memory that is not locked still work.
+    let _ = locked;
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -85,6 +97,14 @@ mod tests {
         let mut buf = [0; 3];
         map.copy_out(&mut buf, 100).unwrap();
         assert_eq!(&buf, b"new");
+    }
+
+    #[test]
+    fn memory_is_locked_as_far_as_it_is_allowed() {
+        let bytes = vec![7_u8; 10_000];
+        keep_in_memory(&bytes);
+        keep_in_memory(&bytes[..0]);
+        assert!(bytes.iter().all(|&byte| byte == 7));
     }
 
     #[test]

@@ -9,13 +9,15 @@ use zeroize::Zeroizing;
 use crate::crypto::cipher::{Aes256Gcm, NONCE_LEN, PageCipher, TAG_LEN};
 use crate::error::Damage;
 use crate::source::Random;
+use crate::sys;
 
 /// Length of a wrapped secret: nonce (12), ciphertext (32), tag (16).
 pub const WRAPPED_LEN: usize = NONCE_LEN + 32 + TAG_LEN;
 
 /// A 256-bit secret. It is wiped when dropped, prints nothing and is copied only on request.
 ///
-/// The bytes lie in one heap place, so that moving a secret leaves no copy behind.
+/// The bytes lie in one heap place, so that moving a secret leaves no copy behind. They are not
+/// swapped out where the system allows that.
 pub struct Secret(Box<Zeroizing<[u8; 32]>>);
 
 /// What a derived key is for. Keys of different labels tell nothing about each other.
@@ -88,7 +90,9 @@ impl Secret {
     }
 
     fn zeroed() -> Self {
-        Self(Box::new(Zeroizing::new([0; 32])))
+        let secret = Box::new(Zeroizing::new([0; 32]));
+        sys::keep_in_memory(&secret[..]);
+        Self(secret)
     }
 }
 

@@ -344,3 +344,10 @@ fn a_subkey_ends_at_its_bound() {
     assert!(sealer.reserve(1, &random).is_none());
     assert_eq!(sealer.reserve(0, &random).map(|range| range.count), Some(0));
 }
+
+#[test]
+fn key_schedules_are_wiped_when_dropped() {
+    fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+    is_wiped::<aes::Aes256>();
+    is_wiped::<aes_gcm::Aes256Gcm>();
+}

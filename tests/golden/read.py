@@ -62,7 +62,8 @@ class Kms:
         self.secrets = {}
         for index in range(u32(keys, 40)):
             record = keys[128 + 144 * index :][:144]
-            self.secrets[record[:16], u32(record, 16)] = record[112:144]
+            if record[20] == 1:  # enabled
+                self.secrets[record[:16], u32(record, 16)] = record[112:144]
         self.heads = {}
         for index in range(u32(heads, 32)):
             slot = heads[512 * (index + 1) :][:512]

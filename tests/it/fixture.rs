@@ -150,6 +150,24 @@ impl Sim {
         other
     }
 
+    /// The same with store and KMS on one machine, which loses power as one.
+    pub fn joined(&self) -> Self {
+        let machine = SimMachine::new();
+        for (from, name) in [(&self.disks, "store"), (&self.vault, "kms")] {
+            let (from, to) = (from.dir(name), machine.dir(name));
+            for file in from.list().unwrap() {
+                let read = from.open(&file, Access::Read).unwrap();
+                let mut bytes = vec![0; read.len().unwrap() as usize];
+                read.read_exact_at(&mut bytes, 0).unwrap();
+                let written = to.create(&file, bytes.len() as u64).unwrap();
+                written.write_all_at(&bytes, 0).unwrap();
+                written.sync().unwrap();
+            }
+            to.sync_names().unwrap();
+        }
+        self.on(machine.clone(), machine)
+    }
+
     /// The bytes of a slot of the store, as they are on disk.
     pub fn raw_slots(&self, at: SlotAddr, count: usize) -> Vec<u8> {
         let disk = self.disks.dir("store");

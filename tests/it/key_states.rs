@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use offshoot::check::{CheckOptions, check};
-use offshoot::io::sim::{SimClock, SimMachine, SimRandom};
+use offshoot::io::sim::{SimClock, SimRandom};
 use offshoot::{Error, FileKms, KeyId, KeyState, Machine, Options, Result, Revocation, Store};
 
 use crate::fixture::{PAGE, Sim, page, page_byte};
@@ -485,8 +485,8 @@ fn a_rewrap_puts_everything_under_the_newest_versions() {
 /// A rewrap that a power loss cuts off anywhere leaves everything readable, and can be repeated.
 #[test]
 fn a_rewrap_that_is_cut_off_is_harmless() {
-    let machine = SimMachine::new();
-    let sim = rig_on(&machine);
+    let sim = rig().joined();
+    let machine = sim.disks.clone();
     for alias in ["alias/prod", "alias/offshoot-store"] {
         sim.kms.rotate_key(alias).unwrap();
     }
@@ -525,33 +525,6 @@ fn a_rewrap_that_is_cut_off_is_harmless() {
         drop((mine, before));
         fsck_of(store, &sim);
     }
-}
-
-/// The same with store and KMS on one machine, which loses power as one.
-fn rig_on(machine: &SimMachine) -> Sim {
-    let sim = rig();
-    for name in ["store", "kms"] {
-        copy(&sim, name, machine);
-    }
-    sim.on(machine.clone(), machine.clone())
-}
-
-fn copy(sim: &Sim, name: &str, to: &SimMachine) {
-    use offshoot::io::{Access, Disk};
-    let from = match name {
-        "store" => sim.disks.dir(name),
-        _ => sim.vault.dir(name),
-    };
-    let to = to.dir(name);
-    for file in from.list().unwrap() {
-        let read = from.open(&file, Access::Read).unwrap();
-        let mut bytes = vec![0; read.len().unwrap() as usize];
-        read.read_exact_at(&mut bytes, 0).unwrap();
-        let written = to.create(&file, bytes.len() as u64).unwrap();
-        written.write_all_at(&bytes, 0).unwrap();
-        written.sync().unwrap();
-    }
-    to.sync_names().unwrap();
 }
 
 #[test]

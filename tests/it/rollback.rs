@@ -1,6 +1,6 @@
 //! Stores that were set back, and what the KMS's mark says of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use offshoot::check::{CheckOptions, Class, check};
 use offshoot::io::fault::{Class as Calls, FaultDisk, Times};
@@ -159,6 +159,58 @@ fn an_accepted_rollback_is_audited_and_seals_under_new_key_epochs() {
 fn epochs(log: &crate::fixture::Log) -> Vec<KeyEpoch> {
     let pages = log.take_pages().into_iter();
     pages.map(|(_, delta)| delta.entry.key_epoch).collect()
+}
+
+/// After a power loss anywhere the rollback is accepted or not, and then it can be again.
+#[test]
+fn an_acceptance_that_is_cut_off_is_harmless() {
+    let sim = closed();
+    let old = sim.disks.kill();
+    write(&sim, 2);
+    let sim = set_back(&sim, &old).joined();
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&states);
+    sim.disks.on_barrier(move |killed| {
+        let lost = killed.crash_points().into_iter();
+        let mut kept = kept.lock().unwrap();
+        kept.extend(lost.map(|crash| killed.power_loss(&crash)));
+        kept.push(killed.kill());
+    });
+    let store = accepting(&sim).unwrap();
+    store
+        .volume("v")
+        .unwrap()
+        .write_all_at(&page(5), 0)
+        .unwrap();
+    store.close().unwrap();
+    sim.disks.clear_hooks();
+    let states = std::mem::take(&mut *states.lock().unwrap());
+    let (mut again, mut done) = (0, 0);
+    for machine in states {
+        let sim = sim.on(machine.clone(), machine);
+        let store = match sim.try_open() {
+            Ok(store) => {
+                done += 1;
+                store
+            }
+            Err(Error::RolledBack { .. }) => {
+                again += 1;
+                accepting(&sim).unwrap()
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let (volume, other) = (store.volume("v").unwrap(), store.volume("w").unwrap());
+        assert!([1, 5].contains(&page_byte(&volume, 0)));
+        let log = sim.watch();
+        other.write_all_at(&page(6), PAGE).unwrap();
+        // Never under an epoch from before the rollback: each volume had one.
+        assert!(epochs(&log)[0] > KeyEpoch(2), "an old epoch seals");
+        assert_eq!((page_byte(&other, 0), page_byte(&other, 1)), (7, 6));
+        drop((volume, other));
+        store.close().unwrap();
+        sim.open().close().unwrap();
+    }
+    assert!(again > 3 && done > 3, "{again} {done}");
 }
 
 #[test]

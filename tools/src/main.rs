@@ -15,6 +15,7 @@ mod confirm;
 mod context;
 mod exit;
 mod interrupt;
+mod memory;
 mod output;
 mod places;
 mod progress;
@@ -37,6 +38,7 @@ use crate::cli::Cli;
 
 fn main() -> ExitCode {
     interrupt::keep_large_file_errors();
+    memory::keep_from_dumps();
     let args: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
