@@ -47,7 +47,7 @@ impl Inner {
             _ if over < 1.0 => Ok(()),
             // Beyond twice the bound whoever writes has to wait.
             Some(bell) if over < 2.0 => {
-                bell.ring();
+                bell.checkpoint_due();
                 Ok(())
             }
             _ => self.checkpoint_when_due(),

@@ -124,6 +124,9 @@ impl Inner {
         self.segments.note_salt(place.at(), salt);
         if segment.id() != before {
             self.new_salt();
+            if let Some(bell) = &self.bell {
+                bell.flush_due();
+            }
         }
         if commit
             .unsynced

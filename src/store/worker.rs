@@ -1,4 +1,5 @@
-//! The thread that makes checkpoints when they are due, so that no writer has to.
+//! The thread that makes checkpoints when they are due, so that no writer has to, and that syncs
+//! segments as they fill up, so that a flush after many writes finds most of them durable.
 
 use std::thread::JoinHandle;
 
@@ -15,7 +16,7 @@ pub(super) struct Opened {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Wakes the thread.
+/// Wakes the thread and says what for.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     state: Mutex<Rung>,
@@ -24,14 +25,21 @@ pub(super) struct Bell {
 
 #[derive(Debug, Default)]
 struct Rung {
-    due: bool,
+    checkpoint: bool,
+    flush: bool,
     stop: bool,
 }
 
 impl Bell {
     /// Says that a checkpoint is due.
-    pub fn ring(&self) {
-        self.state.lock().due = true;
+    pub fn checkpoint_due(&self) {
+        self.state.lock().checkpoint = true;
+        self.rung.notify_one();
+    }
+
+    /// Says that a segment is full.
+    pub fn flush_due(&self) {
+        self.state.lock().flush = true;
         self.rung.notify_one();
     }
 
@@ -40,15 +48,16 @@ impl Bell {
         self.rung.notify_one();
     }
 
-    /// Waits for a ring; `false` if it is over.
-    fn wait(&self) -> bool {
+    /// Waits until something is due, and says whether that is a checkpoint; `None` if it is over.
+    fn wait(&self) -> Option<bool> {
         let mut state = self.state.lock();
-        while !state.due && !state.stop {
+        while !state.checkpoint && !state.flush && !state.stop {
             let woken = self.rung.wait(state);
             state = woken.expect("BUG: a thread panicked with this lock");
         }
-        state.due = false;
-        !state.stop
+        state.flush = false;
+        let checkpoint = std::mem::take(&mut state.checkpoint);
+        (!state.stop).then_some(checkpoint)
     }
 }
 
@@ -67,10 +76,13 @@ impl Opened {
 fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
     let location = Location::Directory(inner.disk.describe());
     let work = move || {
-        while inner.bell.as_ref().is_some_and(Bell::wait) {
+        while let Some(checkpoint) = inner.bell.as_ref().and_then(Bell::wait) {
             // Whatever is wrong, a writer meets it too: the store is poisoned, or the log grows
             // until writers make the checkpoint themselves.
-            let _ = inner.checkpoint_when_due();
+            let _ = match checkpoint {
+                true => inner.checkpoint_when_due(),
+                false => inner.flush(),
+            };
         }
     };
     let thread = std::thread::Builder::new().name("offshoot-checkpoint".to_owned());

@@ -5,11 +5,12 @@ use std::ops::Range;
 use crate::btree::PageTable;
 use crate::catalog::{Head, discard, set_page, set_zeroes};
 use crate::error::{Error, Result};
+use crate::format::batch::header_slots;
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, Record};
 use crate::segment::{SealedPage, seal_pages};
 use crate::store::inner::{Inner, Runtime};
-use crate::units::{KeyEpoch, PageNo, SlotAddr};
+use crate::units::{KeyEpoch, PageNo, SLOT_LEN, SlotAddr};
 use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
 
 /// Explicit zeroes take an item each in memory, so a batch makes only so many.
@@ -35,8 +36,30 @@ pub(super) enum Clear {
 struct Sealed {
     key_epoch: KeyEpoch,
     salt: [u8; 12],
-    body: Vec<u8>,
+    /// The batch: zeroes where its header slots will be, then the pages.
+    batch: Vec<u8>,
     pages: Vec<SealedPage>,
+}
+
+impl Sealed {
+    /// The batch with room for so many bytes of records.
+    fn into_batch(mut self, records_len: usize) -> Vec<u8> {
+        let (has, needs) = (
+            header_len(Record::pages_len(self.pages.len())),
+            header_len(records_len),
+        );
+        if self.batch.is_empty() {
+            self.batch = vec![0; needs];
+        } else if needs > has {
+            self.batch.splice(..0, vec![0; needs - has]);
+        }
+        self.batch
+    }
+}
+
+/// Bytes of the header slots that hold so many bytes of records.
+fn header_len(records_len: usize) -> usize {
+    header_slots(records_len) as usize * SLOT_LEN
 }
 
 impl Inner {
@@ -240,9 +263,8 @@ impl Inner {
             }
             .encode(&mut records);
         }
-        let mut bytes = Self::batch_bytes(records_len, 0);
-        bytes.append(&mut sealed.body);
-        self.append(&mut commit, place, sealed.salt, &records, bytes)?;
+        let (salt, bytes) = (sealed.salt, sealed.into_batch(records_len));
+        self.append(&mut commit, place, salt, &records, bytes)?;
         if let Some((Clear::Zero, range)) = &cleared {
             // A short record, but an item a page in memory until a checkpoint writes the nodes.
             commit.log_len += range.count * ZERO_PAGE_COST;
@@ -280,16 +302,18 @@ impl Inner {
     fn seal(&self, runtime: &Runtime, new: &NewPages<'_>) -> Result<Sealed> {
         if new.pages.is_empty() {
             let key_epoch = self.head(runtime.head, runtime.kind)?.record.key_epoch;
-            let (salt, body, pages) = (*self.salt.lock(), Vec::new(), Vec::new());
+            let (salt, batch, pages) = (*self.salt.lock(), Vec::new(), Vec::new());
             return Ok(Sealed {
                 key_epoch,
                 salt,
-                body,
+                batch,
                 pages,
             });
         }
         let page_len = self.page_len() as usize;
-        let mut body = vec![0; new.pages.len() * page_len];
+        let header_len = header_len(Record::pages_len(new.pages.len()));
+        let mut batch = vec![0; header_len + new.pages.len() * page_len];
+        let body = batch.get_mut(header_len..).expect("BUG: in bounds");
         for (index, page) in body.chunks_exact_mut(page_len).enumerate() {
             (new.fill)(index, page);
         }
@@ -304,13 +328,13 @@ impl Inner {
             };
             let (random, pool) = (&*self.random, self.pool.as_ref());
             let id = &key.random_id;
-            match seal_pages(&sealer, id, &new.pages, &mut body, random, pool) {
+            match seal_pages(&sealer, id, &new.pages, body, random, pool) {
                 Some(pages) => {
                     let salt = sealer.salt();
                     return Ok(Sealed {
                         key_epoch,
                         salt,
-                        body,
+                        batch,
                         pages,
                     });
                 }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc;
+use std::thread;
 
 use offshoot::{Error, ExtentKind, Volume};
 
@@ -17,6 +19,8 @@ use crate::stdout::Out;
 
 /// What is read and written at once: the store takes a mebibyte as one atomic write.
 const CHUNK: u64 = 1 << 20;
+/// Chunks that are read ahead of the one that is being written.
+const CHUNKS_AHEAD: usize = 2;
 
 /// What becomes of zeroes in the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,21 +70,26 @@ impl<'a> Writer<'a> {
 
     fn write_file(&mut self, file: &File, len: u64, name: &str) -> Result<u64> {
         let interrupt = Interrupt::new();
-        let fail = |error| Failure::io("read", name, error);
-        let mut buffer = vec![0; CHUNK as usize];
+        let (base, block) = (self.base, self.block as u64);
+        let (send, parts) = mpsc::sync_channel(CHUNKS_AHEAD);
+        let (give_back, spare) = mpsc::channel();
         let mut end = 0;
-        for range in DataRanges::new(file, len, self.block as u64) {
-            let range = range.map_err(fail)?;
-            self.zeroes(end..range.start)?;
-            for part in chunks(range.clone(), self.base) {
+        thread::scope(|scope| {
+            // The next chunks are read while one is encrypted and written. If this side stops,
+            // the other one has nobody to send to any more and stops too.
+            scope.spawn(move || read_ahead(file, len, (base, block), &send, &spare));
+            for part in parts {
                 interrupt.check()?;
-                let bytes = &mut buffer[..(part.end - part.start) as usize];
-                file.read_exact_at(bytes, part.start).map_err(fail)?;
-                self.bytes(bytes, part.start)?;
-                self.progress.at(part.end);
+                let (at, bytes): (u64, Vec<u8>) =
+                    part.map_err(|error| Failure::io("read", name, error))?;
+                self.zeroes(end..at)?;
+                self.bytes(&bytes, at)?;
+                end = at + bytes.len() as u64;
+                self.progress.at(end);
+                let _ = give_back.send(bytes);
             }
-            end = range.end;
-        }
+            Ok::<(), Failure>(())
+        })?;
         self.zeroes(end..len)?;
         self.progress.at(len);
         Ok(len)
@@ -136,6 +145,35 @@ impl<'a> Writer<'a> {
                 .write_zeroes(self.base + range.start..self.base + range.end)?;
         }
         Ok(())
+    }
+}
+
+/// Sends the data of a file in chunks, each with its offset, and leaves out its holes. Chunks are
+/// as the store takes them if the file lies from `base` on. Ends when nobody listens.
+fn read_ahead(
+    file: &File,
+    len: u64,
+    (base, block): (u64, u64),
+    send: &mpsc::SyncSender<io::Result<(u64, Vec<u8>)>>,
+    spare: &mpsc::Receiver<Vec<u8>>,
+) {
+    let read = |part: Range<u64>| {
+        let mut bytes = spare.try_recv().unwrap_or_default();
+        bytes.resize((part.end - part.start) as usize, 0);
+        file.read_exact_at(&mut bytes, part.start)?;
+        Ok((part.start, bytes))
+    };
+    for range in DataRanges::new(file, len, block) {
+        let parts: Box<dyn Iterator<Item = io::Result<_>>> = match range {
+            Ok(range) => Box::new(chunks(range, base).map(read)),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        };
+        for part in parts {
+            let failed = part.is_err();
+            if send.send(part).is_err() || failed {
+                return;
+            }
+        }
     }
 }
 
