@@ -86,7 +86,7 @@ impl SummaryBatch {
 }
 
 impl Summary {
-    /// Bytes that [`Summary::encode`] adds.
+    /// Bytes of the record behind its header.
     pub fn encoded_len(&self) -> usize {
         let batches = self.batches.iter();
         let batches = batches.map(|batch| size_of::<DiskSummaryItem>() + batch.records.len());
