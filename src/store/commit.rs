@@ -124,7 +124,8 @@ impl Inner {
         self.segments.note_salt(place.at(), salt);
         if segment.id() != before {
             self.new_salt();
-            if let Some(bell) = &self.bell {
+            // A segment is full, unless this is the first.
+            if let Some(bell) = self.bell.as_ref().filter(|_| before.0 > 0) {
                 bell.flush_due();
             }
         }
