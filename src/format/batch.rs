@@ -94,6 +94,11 @@ pub fn header_slots(records_len: usize) -> u32 {
     (BATCH_HEADER_LEN + records_len).div_ceil(SLOT_LEN) as u32
 }
 
+/// Bytes of the header slots that hold `records_len` bytes of records.
+pub fn header_len(records_len: usize) -> usize {
+    header_slots(records_len) as usize * SLOT_LEN
+}
+
 impl BatchHeader {
     /// The slot after the batch.
     pub fn end(&self, records_len: usize) -> SlotAddr {

@@ -124,9 +124,11 @@ impl LogWriter {
         let slots = header_slots(records_len) + slots;
         let end = self.position.end;
         let is_full = end.segment == self.summary.segment && end.slot + slots > segment_slots;
+        if !is_full || self.summary.batches.len() < 2 {
+            return None;
+        }
         let own = header_slots(RECORD_HEADER_LEN + self.summary.encoded_len());
-        let fits = own <= segment_slots / SUMMARY_SHARE && own + slots < segment_slots;
-        if !is_full || !fits || self.summary.batches.len() < 2 {
+        if own > segment_slots / SUMMARY_SHARE || own + slots >= segment_slots {
             return None;
         }
         let mut records = Vec::new();

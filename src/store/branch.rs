@@ -5,6 +5,7 @@ use crate::catalog::{
     discard,
 };
 use crate::error::{Error, Result};
+use crate::format::batch::header_len;
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::record::{PageRange, Record};
 use crate::store::info::SnapshotType;
@@ -132,7 +133,7 @@ impl Inner {
         for record in records {
             record.encode(&mut encoded);
         }
-        let bytes = Self::batch_bytes(encoded.len(), 0);
+        let bytes = vec![0; header_len(encoded.len())];
         self.append_plain(commit, &encoded, bytes, 0)?;
         let mut state = self.state.write();
         for record in records {

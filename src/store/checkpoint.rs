@@ -6,12 +6,12 @@
 use crate::btree::{Node, PageTable};
 use crate::catalog::Head;
 use crate::error::Result;
+use crate::format::batch::{header_len, header_slots};
 use crate::format::catalog::{HeadRecord, RootSource, SaltRecord, SegmentRecord};
 use crate::format::node::NodeRef;
 use crate::format::record::Record;
 use crate::format::superblock::{NextIds, Position, Superblock, TableRef};
 use crate::log::table_parts;
-use crate::store::commit::slots_of;
 use crate::store::inner::{Checkpointed, Commit, Inner};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::units::{HeadId, HeadKeyId, Seq, SlotAddr};
@@ -197,7 +197,7 @@ impl Inner {
         let mut records = Vec::new();
         Record::Nodes(slots.iter().map(|slot| crc32fast::hash(slot)).collect())
             .encode(&mut records);
-        let mut bytes = Self::batch_bytes(records.len(), 0);
+        let mut bytes = vec![0; header_len(records.len())];
         bytes.extend(slots.iter().flatten());
         let mut commit = self.commit.lock();
         let (_, place) = self.append_plain(&mut commit, &records, bytes, slots.len() as u32)?;
@@ -239,8 +239,8 @@ impl Inner {
             let mut records = Vec::new();
             Record::Table { part, previous }.encode(&mut records);
             records.extend_from_slice(&rest);
-            let bytes = Self::batch_bytes(records.len(), 0);
-            let header_slots = slots_of(bytes.len());
+            let bytes = vec![0; header_len(records.len())];
+            let header_slots = header_slots(records.len());
             let mut commit = self.commit.lock();
             let (hash, body) = self.append_plain(&mut commit, &records, bytes, 0)?;
             let at = SlotAddr {

@@ -16,13 +16,14 @@
 //! write, because a killed process leaves bytes that can be read but are not durable.
 
 use crate::error::{Error, Result};
+use crate::format::batch::header_len;
 use crate::format::superblock::Superblock;
 use crate::io::Disk;
 use crate::log::{Place, Superblocks};
 use crate::segment::Segments;
 use crate::store::inner::{Commit, Inner};
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
-use crate::units::{Location, SLOT_LEN, SegmentId, Seq, SlotAddr};
+use crate::units::{Location, SegmentId, Seq, SlotAddr};
 
 /// How far the log is durable, and whether a flush is making it so further.
 ///
@@ -97,7 +98,7 @@ impl Inner {
         if let Some(summary) = commit.log.summary_due(slot_count, records_len, body_slots) {
             commit.log.start_segment(&self.segments)?;
             let place = commit.log.place(&self.segments, summary.len(), 0)?;
-            let bytes = Self::batch_bytes(summary.len(), 0);
+            let bytes = vec![0; header_len(summary.len())];
             let salt = *self.salt.lock();
             self.append(commit, place, salt, &summary, bytes)?;
             commit.summaries += 1;
@@ -236,9 +237,4 @@ pub(super) fn sync_accepted(
         file.sync().map_err(failed)?;
     }
     disk.sync_names().map_err(failed)
-}
-
-/// Slots that hold so many bytes.
-pub(super) fn slots_of(len: usize) -> u32 {
-    len.div_ceil(SLOT_LEN) as u32
 }

@@ -20,7 +20,7 @@ use crate::store::nodes::NodeCache;
 use crate::store::stats::Counters;
 use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
-use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SLOT_LEN, SlotAddr};
+use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SlotAddr};
 use crate::volume::PageLocks;
 
 /// Most bytes that one write call changes atomically, if a segment holds as many.
@@ -325,11 +325,6 @@ impl Inner {
     /// Draws the salt for what is sealed from now on.
     pub fn new_salt(&self) {
         self.random.fill(&mut *self.salt.lock());
-    }
-
-    /// Zeroed bytes for a batch of so many records bytes and body slots.
-    pub fn batch_bytes(records_len: usize, body_slots: u32) -> Vec<u8> {
-        vec![0; (header_slots(records_len) + body_slots) as usize * SLOT_LEN]
     }
 }
 

@@ -99,7 +99,8 @@ impl Options {
         self
     }
 
-    /// Threads that seal pages of large writes. With 0 everything runs in the calling thread.
+    /// Threads that seal pages of large writes; with any, one more makes checkpoints and syncs full
+    /// segments. With 0 everything runs in the calling thread.
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
         self

@@ -5,12 +5,12 @@ use std::ops::Range;
 use crate::btree::PageTable;
 use crate::catalog::{Head, discard, set_page, set_zeroes};
 use crate::error::{Error, Result};
-use crate::format::batch::header_slots;
+use crate::format::batch::header_len;
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, Record};
 use crate::segment::{SealedPage, seal_pages};
 use crate::store::inner::{Inner, Runtime};
-use crate::units::{KeyEpoch, PageNo, SLOT_LEN, SlotAddr};
+use crate::units::{KeyEpoch, PageNo, SlotAddr};
 use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
 
 /// Explicit zeroes take an item each in memory, so a batch makes only so many.
@@ -44,10 +44,8 @@ struct Sealed {
 impl Sealed {
     /// The batch with room for so many bytes of records.
     fn into_batch(mut self, records_len: usize) -> Vec<u8> {
-        let (has, needs) = (
-            header_len(Record::pages_len(self.pages.len())),
-            header_len(records_len),
-        );
+        let has = header_len(Record::pages_len(self.pages.len()));
+        let needs = header_len(records_len);
         if self.batch.is_empty() {
             self.batch = vec![0; needs];
         } else if needs > has {
@@ -55,11 +53,6 @@ impl Sealed {
         }
         self.batch
     }
-}
-
-/// Bytes of the header slots that hold so many bytes of records.
-fn header_len(records_len: usize) -> usize {
-    header_slots(records_len) as usize * SLOT_LEN
 }
 
 impl Inner {
