@@ -43,6 +43,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "tests may panic"))]
 
 mod error;
+mod slots;
 mod source;
 mod sync;
 mod sys;

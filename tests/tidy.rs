@@ -10,7 +10,7 @@ use lex::Token;
 
 /// The library's modules from bottom to top: a module uses lower ranks only.
 const RANKS: &[&[&str]] = &[
-    &["error", "units", "sync", "sys", "source"],
+    &["error", "units", "slots", "sync", "sys", "source"],
     &["io", "crypto"],
     &["format", "kms"],
     &["segment", "file_kms"],

@@ -1,0 +1,211 @@
+//! Sets of slots: compressed bitmaps ("Roaring Bitmaps: Implementation of an Optimized Software
+//! Library", 2018), so that a set costs a bit a slot at most, and a few bytes a run.
+
+use std::ops::Range;
+
+use roaring::RoaringTreemap;
+
+use crate::units::{SegmentId, SlotAddr};
+
+/// Slots are numbered in so many bits: see `docs/format.md`.
+const SLOT_BITS: u32 = 24;
+
+/// A set of slots of any segments.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SlotSet(RoaringTreemap);
+
+impl SlotSet {
+    /// Adds a slot; whether it was not there.
+    pub fn insert(&mut self, at: SlotAddr) -> bool {
+        self.0.insert(number(at))
+    }
+
+    /// Adds slots from `at` on; how many were not there.
+    pub fn insert_run(&mut self, at: SlotAddr, count: u32) -> u64 {
+        let first = number(at);
+        self.0.insert_range(first..first + u64::from(count))
+    }
+
+    /// Takes a slot out; whether it was there.
+    pub fn remove(&mut self, at: SlotAddr) -> bool {
+        self.0.remove(number(at))
+    }
+
+    /// Takes slots from `at` on out; how many were there.
+    pub fn remove_run(&mut self, at: SlotAddr, count: u32) -> u64 {
+        let first = number(at);
+        self.0.remove_range(first..first + u64::from(count))
+    }
+
+    /// Takes all slots of a segment out; how many were there.
+    pub fn remove_segment(&mut self, segment: SegmentId) -> u64 {
+        self.0.remove_range(numbers(segment))
+    }
+
+    /// Whether a slot is in the set.
+    pub fn contains(&self, at: SlotAddr) -> bool {
+        self.0.contains(number(at))
+    }
+
+    /// How many slots there are.
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds all slots of another set.
+    pub fn add(&mut self, other: &Self) {
+        self.0 |= &other.0;
+    }
+
+    /// Takes all slots of another set out.
+    pub fn subtract(&mut self, other: &Self) {
+        self.0 -= &other.0;
+    }
+
+    /// Keeps only slots that another set has, too.
+    pub fn intersect(&mut self, other: &Self) {
+        self.0 &= &other.0;
+    }
+
+    /// How many slots both have.
+    pub fn common_len(&self, other: &Self) -> u64 {
+        self.0.intersection_len(&other.0)
+    }
+
+    /// All slots, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = SlotAddr> + '_ {
+        self.0.iter().map(address)
+    }
+
+    /// The segments that any slot is of, ascending.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        let mut next = Some(0);
+        std::iter::from_fn(move || {
+            let mut iter = self.0.iter();
+            iter.advance_to(next?);
+            let segment = address(iter.next()?).segment;
+            next = segment
+                .0
+                .checked_add(1)
+                .map(|id| numbers(SegmentId(id)).start);
+            Some(segment)
+        })
+    }
+
+    /// The slots of a segment, ascending.
+    pub fn in_segment(&self, segment: SegmentId) -> impl Iterator<Item = u32> + '_ {
+        let range = numbers(segment);
+        let mut iter = self.0.iter();
+        iter.advance_to(range.start);
+        iter.take_while(move |number| range.contains(number))
+            .map(|number| address(number).slot)
+    }
+
+    /// The slots of a segment as runs of neighbours, ascending.
+    pub fn runs_in(&self, segment: SegmentId) -> Vec<Range<u32>> {
+        let mut runs: Vec<Range<u32>> = Vec::new();
+        for slot in self.in_segment(segment) {
+            match runs.last_mut() {
+                Some(run) if run.end == slot => run.end += 1,
+                _ => runs.push(slot..slot + 1),
+            }
+        }
+        runs
+    }
+
+    /// How many slots of a segment there are.
+    pub fn count_in(&self, segment: SegmentId) -> u32 {
+        let range = numbers(segment);
+        let below = |number: u64| number.checked_sub(1).map_or(0, |last| self.0.rank(last));
+        (below(range.end) - below(range.start)) as u32
+    }
+}
+
+impl FromIterator<SlotAddr> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = SlotAddr>>(slots: I) -> Self {
+        Self(slots.into_iter().map(number).collect())
+    }
+}
+
+impl Extend<SlotAddr> for SlotSet {
+    fn extend<I: IntoIterator<Item = SlotAddr>>(&mut self, slots: I) {
+        self.0.extend(slots.into_iter().map(number));
+    }
+}
+
+fn number(at: SlotAddr) -> u64 {
+    u64::from(at.segment.0) << SLOT_BITS | u64::from(at.slot)
+}
+
+fn numbers(segment: SegmentId) -> Range<u64> {
+    let first = u64::from(segment.0) << SLOT_BITS;
+    first..first + (1 << SLOT_BITS)
+}
+
+fn address(number: u64) -> SlotAddr {
+    SlotAddr {
+        segment: SegmentId((number >> SLOT_BITS) as u32),
+        slot: (number & ((1 << SLOT_BITS) - 1)) as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::*;
+
+    fn at(segment: u32, slot: u32) -> SlotAddr {
+        SlotAddr {
+            segment: SegmentId(segment),
+            slot,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_of_slots_is_like_a_plain_one(
+            slots in prop::collection::vec((0_u32..4, 0_u32..9, any::<bool>()), 0..60),
+        ) {
+            let (mut set, mut plain) = (SlotSet::default(), BTreeSet::new());
+            for (segment, slot, insert) in slots {
+                let at = at(segment, slot);
+                match insert {
+                    true => assert_eq!(set.insert(at), plain.insert(at)),
+                    false => assert_eq!(set.remove(at), plain.remove(&at)),
+                }
+            }
+            assert!(set.iter().eq(plain.iter().copied()));
+            let segments: BTreeSet<_> = plain.iter().map(|at| at.segment).collect();
+            assert!(set.segments().eq(segments));
+            for segment in (0..5).map(SegmentId) {
+                let of = plain.iter().filter(|at| at.segment == segment);
+                let of: Vec<u32> = of.map(|at| at.slot).collect();
+                assert!(set.in_segment(segment).eq(of.iter().copied()));
+                assert_eq!(set.count_in(segment), of.len() as u32);
+                assert!(set.runs_in(segment).into_iter().flatten().eq(of));
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_slot_of_the_last_segment_is_a_slot_like_others() {
+        let last = at(u32::MAX, (1 << SLOT_BITS) - 1);
+        let mut set = SlotSet::from_iter([at(1, 1)]);
+        assert!(set.insert(last));
+        assert_eq!(set.count_in(SegmentId(u32::MAX)), 1);
+        assert_eq!(
+            set.segments().collect::<Vec<_>>(),
+            [SegmentId(1), SegmentId(u32::MAX)]
+        );
+        assert_eq!(set.remove_segment(SegmentId(u32::MAX)), 1);
+        assert_eq!(set.len(), 1);
+    }
+}
