@@ -9,7 +9,8 @@
 //! items, sorted; its children are one level lower, and a child's pages are at or above its
 //! `first_page` and below the next child's. No page is below the first child's `first_page`.
 //!
-//! This module reads and writes no bytes itself, and does not know when a node dies.
+//! This module reads and writes no bytes itself. It tells which nodes a change took out of a
+//! tree, and does not know which of them other trees still have.
 
 mod iter;
 mod node;
@@ -29,9 +30,20 @@ pub use crate::btree::table::PageTable;
 /// A page table. A clone costs nothing and shares every node.
 ///
 /// A change that fails leaves the tree it was made on unusable, but no other: make it on a clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Tree {
     root: Option<Child>,
+    /// What changes took out of this tree since it was cloned.
+    dropped: Vec<Dropped>,
+}
+
+/// A node that a tree does not refer to any more. Other trees may.
+#[derive(Clone, Debug)]
+pub enum Dropped {
+    /// It has an address.
+    Written(NodeRef),
+    /// It has none yet. If another tree refers to it, a checkpoint gives it one.
+    Unwritten(Arc<Node>),
 }
 
 /// The most items in a node.
@@ -60,12 +72,28 @@ impl Default for Fanout {
     }
 }
 
+impl Clone for Tree {
+    /// What was dropped is told of once, by the tree that it was dropped from.
+    fn clone(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            dropped: Vec::new(),
+        }
+    }
+}
+
 impl Tree {
     /// The tree whose root was written there; without a root, the empty one.
     pub fn from_root(root: Option<NodeRef>) -> Self {
         Self {
             root: root.map(Child::Disk),
+            dropped: Vec::new(),
         }
+    }
+
+    /// The nodes that changes took out of this tree since it was cloned or this was last asked.
+    pub fn take_dropped(&mut self) -> Vec<Dropped> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Whether both have the same root, and so the same pages. Equal trees may have two roots.

@@ -24,7 +24,7 @@ enum Left {
 impl Tree {
     /// Makes a range a hole, and says whether it was none. Entries of explicit zeroes go too.
     ///
-    /// Costs a few loads per level, whatever the range holds.
+    /// Costs a few loads per level, and one of each inner node in the range, but of no leaf there.
     pub fn remove_range(
         &mut self,
         source: &dyn NodeSource,
@@ -35,32 +35,47 @@ impl Tree {
         let Some(root) = self.root.as_ref().filter(|_| !range.is_empty()) else {
             return Ok(false);
         };
-        let change = Change {
-            source,
-            fanout,
-            key_epoch,
-        };
-        self.root = match change.remove(root, Span::of_root(root), &range)? {
+        let change = Change::new(source, fanout, key_epoch);
+        let left = change.remove(root, Span::of_root(root), &range)?;
+        self.root = match left {
             Left::Same => return Ok(false),
             Left::Nothing => None,
-            Left::Node(node) => Some(collapse(Child::memory(node))),
+            Left::Node(node) => Some(change.collapse(Child::memory(node))),
         };
+        self.dropped.append(&mut change.into_dropped());
         Ok(true)
     }
 }
 
-/// A root with one child gives way to it, as far as that is known without loading anything.
-fn collapse(mut root: Child) -> Child {
-    while let Child::Memory(node) = &root
-        && let Body::Inner(children) = node.body()
-        && let [(_, only)] = children.as_slice()
-    {
-        root = only.clone();
-    }
-    root
-}
-
 impl Change<'_> {
+    /// A root with one child gives way to it, as far as that is known without loading anything.
+    fn collapse(&self, mut root: Child) -> Child {
+        while let Child::Memory(node) = &root
+            && let Body::Inner(children) = node.body()
+            && let [(_, only)] = children.as_slice()
+        {
+            let only = only.clone();
+            self.drop_node(&root);
+            root = only;
+        }
+        root
+    }
+
+    /// Notes that the tree does not have any node of a subtree any more. Loads no leaf.
+    fn drop_subtree(&self, child: &Child, span: Span) -> Result<()> {
+        self.drop_node(child);
+        if span.level == 0 {
+            return Ok(());
+        }
+        let node = fetch(self.source, child, span)?;
+        if let Body::Inner(children) = node.body() {
+            for (index, (_, child)) in children.iter().enumerate() {
+                self.drop_subtree(child, span.of_child(children, index))?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&self, child: &Child, span: Span, range: &Range<PageNo>) -> Result<Left> {
         let node = fetch(self.source, child, span)?;
         let left = match node.body() {
@@ -77,6 +92,7 @@ impl Change<'_> {
                 None => return Ok(Left::Same),
             },
         };
+        self.drop_node(child);
         match left.len() {
             0 => Ok(Left::Nothing),
             _ => Ok(Left::Node(Node::new(self.key_epoch, span.level, left))),
@@ -98,6 +114,7 @@ impl Change<'_> {
             let below = span.of_child(children, index);
             // Only the first and the last can be partly outside.
             if range.start <= below.start && below.end.is_some_and(|end| end <= range.end) {
+                self.drop_subtree(child, below)?;
                 continue;
             }
             match self.remove(child, below, range)? {
@@ -157,6 +174,8 @@ impl Change<'_> {
             (Body::Inner(one), Body::Inner(two)) => Body::Inner([&one[..], two].concat()),
             _ => unreachable!("BUG: neighbours of different levels"),
         };
+        self.drop_node(&children[left].1);
+        self.drop_node(&children[right].1);
         children[left].1 = self.node(one.level(), both);
         children.remove(right);
         Ok(())

@@ -1,9 +1,12 @@
 //! Setting pages. Shadows the path from the root to the leaf, and splits what becomes too full.
+//!
+//! A node without an address that nothing else refers to is changed in place: nobody will miss it.
 
+use std::cell::RefCell;
 use std::mem;
 
 use crate::btree::node::{Body, Child, Node, NodeSource, Span, child_index, load};
-use crate::btree::{Fanout, Tree};
+use crate::btree::{Dropped, Fanout, Tree};
 use crate::error::{Error, Result};
 use crate::format::entry::Entry;
 use crate::format::node::LEVEL_MAX;
@@ -15,6 +18,8 @@ pub(super) struct Change<'a> {
     pub(super) source: &'a dyn NodeSource,
     pub(super) fanout: Fanout,
     pub(super) key_epoch: KeyEpoch,
+    /// The nodes that the change takes out of the tree.
+    dropped: RefCell<Vec<Dropped>>,
 }
 
 impl Tree {
@@ -30,11 +35,7 @@ impl Tree {
         page: PageNo,
         entry: Entry,
     ) -> Result<Option<Entry>> {
-        let change = Change {
-            source,
-            fanout,
-            key_epoch,
-        };
+        let change = Change::new(source, fanout, key_epoch);
         let Some(root) = &mut self.root else {
             let leaf = Node::new(key_epoch, 0, Body::Leaf(vec![(page, entry)]));
             self.root = Some(Child::memory(leaf));
@@ -42,6 +43,7 @@ impl Tree {
         };
         let span = Span::of_root(root);
         let set = change.set(root, span, page, entry)?;
+        self.dropped.append(&mut change.into_dropped());
         if let Some(right) = set.split {
             if span.level >= LEVEL_MAX {
                 let max = u64::from(LEVEL_MAX) + 1;
@@ -66,7 +68,32 @@ struct Set {
     split: Option<(PageNo, Child)>,
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    pub(super) fn new(source: &'a dyn NodeSource, fanout: Fanout, key_epoch: KeyEpoch) -> Self {
+        Self {
+            source,
+            fanout,
+            key_epoch,
+            dropped: RefCell::default(),
+        }
+    }
+
+    pub(super) fn into_dropped(self) -> Vec<Dropped> {
+        self.dropped.into_inner()
+    }
+
+    /// Notes that the tree does not have this node any more.
+    pub(super) fn drop_node(&self, child: &Child) {
+        let dropped = match child {
+            Child::Disk(at) => Dropped::Written(*at),
+            Child::Memory(node) => match node.written() {
+                Some(at) => Dropped::Written(at),
+                None => Dropped::Unwritten(Arc::clone(node)),
+            },
+        };
+        self.dropped.borrow_mut().push(dropped);
+    }
+
     fn set(&self, child: &mut Child, span: Span, page: PageNo, entry: Entry) -> Result<Set> {
         match self.shadow(child, span)? {
             Body::Leaf(pages) => match pages.binary_search_by_key(&page, |&(page, _)| page) {
@@ -105,6 +132,13 @@ impl Change<'_> {
 
     /// The child's items, to be changed: in a copy if anything else refers to the child.
     fn shadow<'c>(&self, child: &'c mut Child, span: Span) -> Result<&'c mut Body> {
+        let is_own = match child {
+            Child::Memory(node) => node.written().is_none() && Arc::strong_count(node) == 1,
+            Child::Disk(_) => false,
+        };
+        if !is_own {
+            self.drop_node(child);
+        }
         if let Child::Disk(at) = child {
             *child = Child::Memory(load(self.source, at, span)?);
         }

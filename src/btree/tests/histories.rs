@@ -1,12 +1,16 @@
 //! Random histories against a map.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
 use proptest::test_runner::TestRunner;
 
+use crate::btree::node::{Body, Span, fetch};
 use crate::btree::tests::{EPOCH, Memory, Model, Walker, entry};
-use crate::btree::{Fanout, Tree};
+use crate::btree::{Child, Dropped, Fanout, Node, Tree};
 use crate::format::entry::Entry;
-use crate::units::{KeyEpoch, PageNo};
+use crate::sync::Arc;
+use crate::units::{KeyEpoch, PageNo, SlotAddr};
 
 /// Trees that live side by side, each with what it should hold.
 struct World {
@@ -33,6 +37,61 @@ enum Step {
 }
 
 const HEADS_MAX: usize = 4;
+
+/// The nodes of a tree.
+#[derive(Default)]
+struct Nodes {
+    written: BTreeSet<SlotAddr>,
+    /// Those that something else refers to, too.
+    unwritten: Vec<Arc<Node>>,
+}
+
+impl Nodes {
+    fn of(source: &Memory, tree: &Tree) -> Self {
+        let mut nodes = Self::default();
+        if let Some(root) = &tree.root {
+            nodes.add(source, root);
+        }
+        nodes
+    }
+
+    fn add(&mut self, source: &Memory, child: &Child) {
+        if let Child::Memory(node) = child
+            && node.written().is_none()
+            && Arc::strong_count(node) > 1
+        {
+            self.unwritten.push(node.clone());
+        }
+        self.written.extend(child.written().map(|at| at.at));
+        let node = fetch(source, child, Span::of_root(child)).expect("no load fails");
+        if let Body::Inner(children) = node.body() {
+            for (_, child) in children {
+                self.add(source, child);
+            }
+        }
+    }
+
+    fn has(&self, node: &Arc<Node>) -> bool {
+        self.unwritten.iter().any(|other| Arc::ptr_eq(node, other))
+    }
+
+    /// Demands that what was dropped is what the tree had before and has not now, each once.
+    fn check_dropped(&self, after: &Self, dropped: Vec<Dropped>) {
+        let (mut written, mut unwritten) = (Vec::new(), Vec::new());
+        for dropped in dropped {
+            match dropped {
+                Dropped::Written(at) => written.push(at.at),
+                Dropped::Unwritten(node) => unwritten.push(node),
+            }
+        }
+        written.sort_unstable();
+        assert!(written.iter().eq(self.written.difference(&after.written)));
+        for node in self.unwritten.iter().filter(|node| !after.has(node)) {
+            let count = unwritten.iter().filter(|other| Arc::ptr_eq(node, other));
+            assert_eq!(count.count(), 1);
+        }
+    }
+}
 
 impl World {
     fn new(fanout: Fanout, cached: bool) -> Self {
@@ -68,12 +127,15 @@ impl World {
                 let (tree, model) = &mut self.heads[head % count];
                 let range = first..PageNo(first.0.saturating_add(len));
                 let before = tree.clone();
+                let nodes = Nodes::of(&self.source, tree);
+                tree.take_dropped();
                 let removed = tree
                     .remove_range(&self.source, self.fanout, self.epoch, range.clone())
                     .expect("no load fails");
                 let gone: Vec<PageNo> = model.range(range.clone()).map(|(page, _)| *page).collect();
                 assert_eq!(removed, !gone.is_empty());
                 assert_eq!(tree.same_as(&before), gone.is_empty());
+                nodes.check_dropped(&Nodes::of(&self.source, tree), tree.take_dropped());
                 model.retain(|page, _| !range.contains(page));
                 // A page that was dropped with its subtree can come back.
                 if entry.key_epoch() == EPOCH && !gone.is_empty() {
@@ -104,8 +166,11 @@ impl World {
     fn set(&mut self, head: usize, page: PageNo) {
         let entry = self.entry();
         let (tree, model) = &mut self.heads[head];
+        let nodes = Nodes::of(&self.source, tree);
+        tree.take_dropped();
         let old = tree.set(&self.source, self.fanout, self.epoch, page, entry);
         assert_eq!(old.expect("no load fails"), model.insert(page, entry));
+        nodes.check_dropped(&Nodes::of(&self.source, tree), tree.take_dropped());
     }
 
     /// Tries two changes on clones; what fails is thrown away, as is what does not.
