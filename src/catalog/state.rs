@@ -8,7 +8,7 @@ use crate::format::catalog::{HeadKind, HeadRecord, HeadState, KeyEpochRecord, Ro
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, Record};
 use crate::format::superblock::NextIds;
-use crate::lineage::LineageTree;
+use crate::lineage::Lineage;
 use crate::units::{HeadId, KeyEpoch, LineageEpoch, Location, PageNo, SlotAddr};
 
 /// A volume or a snapshot, with its page table.
@@ -25,7 +25,7 @@ pub struct Head {
 pub struct Catalog {
     heads: BTreeMap<HeadId, Head>,
     names: HashMap<(HeadKind, String), HeadId>,
-    lineage: LineageTree,
+    lineage: Lineage,
     key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
     next: NextIds,
 }
@@ -79,7 +79,7 @@ impl Catalog {
         Self {
             heads: BTreeMap::new(),
             names: HashMap::new(),
-            lineage: LineageTree::default(),
+            lineage: Lineage::default(),
             key_epochs: BTreeMap::new(),
             next,
         }
@@ -134,7 +134,7 @@ impl Catalog {
     }
 
     /// The lineage tree.
-    pub fn lineage(&self) -> &LineageTree {
+    pub fn lineage(&self) -> &Lineage {
         &self.lineage
     }
 
@@ -191,7 +191,8 @@ impl Catalog {
             Record::Head(record) => self.apply_head(record, context)?,
             Record::Lineage(record) => {
                 self.next.lineage = self.next.lineage.max(LineageEpoch(record.lineage.0 + 1));
-                self.lineage.insert(record);
+                let inserted = self.lineage.insert(record);
+                inserted.map_err(|_| context.inconsistent("a lineage epoch has no parent"))?;
             }
             Record::KeyEpoch(record) => {
                 self.next.key_epoch = self.next.key_epoch.max(KeyEpoch(record.key_epoch.0 + 1));

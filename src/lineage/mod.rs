@@ -1,94 +1,71 @@
-//! The lineage tree: which interval of history a page was born in, and who can still reach it.
+//! Who can still reach what: the lineage tree, and which pages and nodes wait on its deadlists.
 //!
 //! A head writes in an open epoch, a leaf of the tree. Branching makes that epoch interior and
 //! gives each side a child; an epoch in which nothing changed is not split, so clones of an idle
 //! volume are siblings. No side of a branch is "the parent". There are no reference counts.
+//!
+//! An item (a page or a node) is born in the open epoch of the head that writes it. A head that
+//! lets go of an item born in its own epoch ends it: nobody else could reach it. Any other item
+//! waits on the epoch's deadlist, in the bucket of its birth. Where one child of an epoch is left,
+//! the two are made one ([`Lineage::remove`]), and what the child had let go of dies. What every
+//! child let go of is found by [`Lineage::hoist`], behind.
+//!
+//! Buckets are named by key epochs, which a table takes to lineage epochs, so that no bucket is
+//! named anew when epochs become one. Key epochs are numbered in the order in which they open, and
+//! only leaves open any, so the numbers rise from the root to the leaves.
+//!
+//! Invariant: all this follows from trees and log, and from nothing else. Branches are in the log.
+//! Removals and what [`Lineage::hoist`] does are not: after a crash they are done again.
 
-use std::collections::BTreeMap;
-
-use crate::format::catalog::LineageRecord;
-use crate::units::LineageEpoch;
-
+mod births;
+mod collapse;
+mod epochs;
+mod exclusive;
+mod hoist;
+mod items;
+mod parts;
+mod reach;
 #[cfg(test)]
 mod tests;
 
-/// All lineage epochs of a store.
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::sync::Arc;
+use crate::units::{KeyEpoch, LineageEpoch};
+
+pub use epochs::Branch;
+pub use items::{Buckets, Counts, Item, ItemKind, ItemSet};
+pub use parts::{DeadPart, Row};
+
+use births::{Birth, Merge};
+
+/// All lineage epochs of a store, with the deadlists and counts of live items.
+///
+/// A clone shares the deadlists until they change, so that each checkpoint can take one.
 #[derive(Clone, Debug, Default)]
-pub struct LineageTree {
+pub struct Lineage {
     epochs: BTreeMap<LineageEpoch, Epoch>,
+    births: BTreeMap<KeyEpoch, Birth>,
+    /// What became of epochs that are one with a child of theirs. A union-find: names of items'
+    /// births, and of whoever let go of a node, may be old.
+    merged: BTreeMap<LineageEpoch, Merge>,
+    merge_count: u64,
+    /// Interior epochs below which deadlists have grown since they were last hoisted.
+    unsettled: BTreeSet<LineageEpoch>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// An interval of history between two branch points.
+#[derive(Clone, Debug, Default)]
 struct Epoch {
     parent: Option<LineageEpoch>,
+    children: BTreeSet<LineageEpoch>,
+    /// Whether something was written or discarded in it, or in one that is part of it now.
     changed: bool,
-}
-
-/// What a branch does to the source's open epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Branch {
-    /// It becomes interior: source and new head each get a child of it.
-    Split,
-    /// It stays open: the new head gets a child of this parent.
-    Share(LineageEpoch),
-}
-
-impl LineageTree {
-    /// Adds an epoch, or changes one.
-    pub fn insert(&mut self, record: &LineageRecord) {
-        let epoch = Epoch {
-            parent: record.parent,
-            changed: record.changed,
-        };
-        self.epochs.insert(record.lineage, epoch);
-    }
-
-    /// Whether there is such an epoch.
-    pub fn contains(&self, epoch: LineageEpoch) -> bool {
-        self.epochs.contains_key(&epoch)
-    }
-
-    /// Notes that something was written or discarded in an open epoch.
-    pub fn mark_changed(&mut self, epoch: LineageEpoch) {
-        if let Some(epoch) = self.epochs.get_mut(&epoch) {
-            epoch.changed = true;
-        }
-    }
-
-    /// Whether something was written or discarded in an epoch.
-    pub fn is_changed(&self, epoch: LineageEpoch) -> bool {
-        self.epochs.get(&epoch).is_some_and(|epoch| epoch.changed)
-    }
-
-    /// How to branch off a head with this open epoch.
-    pub fn branch(&self, open: LineageEpoch) -> Branch {
-        match self.epochs.get(&open) {
-            Some(Epoch {
-                parent: Some(parent),
-                changed: false,
-            }) => Branch::Share(*parent),
-            _ => Branch::Split,
-        }
-    }
-
-    /// Edges from an epoch up to an ancestor; `None` if it is not one.
-    pub fn distance(&self, from: LineageEpoch, ancestor: LineageEpoch) -> Option<u32> {
-        let mut at = from;
-        let mut edges = 0;
-        while at != ancestor {
-            // Parents have lesser numbers, so this ends.
-            at = self.epochs.get(&at)?.parent.filter(|&parent| parent < at)?;
-            edges += 1;
-        }
-        Some(edges)
-    }
-
-    /// All epochs as records, parents before children.
-    pub fn records(&self) -> impl Iterator<Item = LineageRecord> + '_ {
-        self.epochs.iter().map(|(&lineage, epoch)| LineageRecord {
-            lineage,
-            parent: epoch.parent,
-            changed: epoch.changed,
-        })
-    }
+    /// Live items that were born in it.
+    own: Counts,
+    /// Items born above that nothing below maps any more.
+    deadlist: Arc<Buckets>,
+    /// Of an interior epoch: the child that last kept something from being hoisted. It is asked
+    /// first, so that thousands of idle siblings cost nothing.
+    holdout: Option<LineageEpoch>,
 }
