@@ -14,6 +14,7 @@
 
 mod iter;
 mod node;
+mod own;
 mod read;
 mod remove;
 mod table;
@@ -25,6 +26,7 @@ use crate::sync::Arc;
 
 pub use crate::btree::iter::Iter;
 pub use crate::btree::node::{Child, Node, NodeSource};
+pub use crate::btree::own::Found;
 pub use crate::btree::table::PageTable;
 
 /// A page table. A clone costs nothing and shares every node.

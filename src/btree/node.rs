@@ -6,8 +6,8 @@
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::Entry;
 use crate::format::node::{DiskNode, Items, LEVEL_MAX, NodeRef};
-use crate::sync::{Arc, OnceLock};
-use crate::units::{KeyEpoch, Location, PageNo};
+use crate::sync::{Arc, Mutex, OnceLock};
+use crate::units::{KeyEpoch, LineageEpoch, Location, PageNo, Seq};
 
 /// Where written nodes come from.
 pub trait NodeSource {
@@ -25,6 +25,8 @@ pub struct Node {
     /// page up need not fetch these items from memory.
     ends: Option<(PageNo, PageNo)>,
     written: OnceLock<NodeRef>,
+    /// Who let go of it before it had an address, and after which batch.
+    let_go: Mutex<Vec<(LineageEpoch, Seq)>>,
 }
 
 /// A child of a node, or the root.
@@ -77,6 +79,7 @@ impl Node {
             ends: body.ends(),
             body,
             written: OnceLock::from(at),
+            let_go: Mutex::default(),
         }
     }
 
@@ -126,6 +129,17 @@ impl Node {
             .expect("BUG: a node got a second address");
     }
 
+    /// Notes that a head with that epoch does not refer to this node any more, which has no
+    /// address yet: a checkpoint may give it one, for another head.
+    pub fn note_let_go(&self, by: LineageEpoch, after: Seq) {
+        self.let_go.lock().push((by, after));
+    }
+
+    /// What was noted so.
+    pub fn take_let_go(&self) -> Vec<(LineageEpoch, Seq)> {
+        std::mem::take(&mut self.let_go.lock())
+    }
+
     pub(super) fn new(key_epoch: KeyEpoch, level: u8, body: Body) -> Self {
         Self {
             key_epoch,
@@ -133,6 +147,7 @@ impl Node {
             body,
             ends: None,
             written: OnceLock::new(),
+            let_go: Mutex::default(),
         }
     }
 
@@ -146,6 +161,7 @@ impl Node {
         if self.written.take().is_some() {
             self.body.release();
         }
+        self.let_go = Mutex::default();
         self.ends = None;
         &mut self.body
     }
@@ -160,6 +176,7 @@ impl Node {
             ends: body.ends(),
             body,
             written: self.written.clone(),
+            let_go: Mutex::default(),
         }
     }
 

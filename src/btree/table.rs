@@ -11,7 +11,7 @@ use std::iter::{FusedIterator, Peekable};
 use std::ops::Range;
 
 use crate::btree::node::{Node, NodeSource};
-use crate::btree::{Fanout, Iter, Tree};
+use crate::btree::{Dropped, Fanout, Found, Iter, Tree};
 use crate::error::Result;
 use crate::format::entry::Entry;
 use crate::format::node::NodeRef;
@@ -49,6 +49,13 @@ impl PageTable {
     /// The root's address: `Some(None)` of an empty table, `None` if it has none yet.
     pub fn root_ref(&self) -> Option<Option<NodeRef>> {
         self.base.root_ref().filter(|_| !self.is_overlaid())
+    }
+
+    /// The nodes that this table does not have any more: see [`Tree::take_dropped`].
+    pub fn take_dropped(&mut self) -> Vec<Dropped> {
+        // Nodes of the overlay never get an address.
+        self.overlay.take_dropped();
+        self.base.take_dropped()
     }
 
     /// The nodes without an address: see [`Tree::unwritten`].
@@ -163,6 +170,18 @@ impl PageTable {
                 .remove_range(source, Fanout::default(), key_epoch, range)?;
         }
         Ok(())
+    }
+
+    /// Names what was born in certain key epochs: see [`Tree::visit_own`]. Recovery must have left
+    /// nothing over the base.
+    pub fn visit_own(
+        &self,
+        source: &dyn NodeSource,
+        is_own: &mut dyn FnMut(KeyEpoch) -> bool,
+        found: &mut dyn FnMut(Found),
+    ) -> Result<()> {
+        assert!(!self.is_overlaid(), "BUG: the overlay was not folded in");
+        self.base.visit_own(source, is_own, found)
     }
 
     /// Warms the cache for pages about to be set: afterwards their leaves are likely in memory.

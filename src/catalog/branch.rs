@@ -64,6 +64,7 @@ pub fn create_head(catalog: &Catalog, new: NewHead, len: u64, random: &dyn Rando
         lineage: next.lineage,
         parent: None,
         changed: false,
+        beside: None,
     };
     let (epoch, key) = new_epoch(next.key_epoch, next.lineage, random);
     let keys = HeadKeys::new(new.key.secret);
@@ -84,6 +85,7 @@ pub fn create_head(catalog: &Catalog, new: NewHead, len: u64, random: &dyn Rando
         kms_key: new.key.kms_key,
         head_key: new.key.id,
         wrapped_key: keys.wrap(&new.resource_id, &epoch, &key, random),
+        page_count: 0,
         name: new.name,
     };
     keys.add(Arc::new(key));
@@ -120,12 +122,14 @@ pub fn branch_head(
         random,
     };
     let above = last_sealed(catalog, source)?;
-    let parent = match catalog.lineage().branch(source.record.lineage) {
-        Branch::Share(parent) => parent,
+    let mut sibling = source.record.lineage;
+    match catalog.lineage().branch(source.record.lineage) {
+        Branch::Share(_) => {}
         Branch::Split => {
             let parent = source.record.lineage;
             let (epoch, key) = maker.make(next.key_epoch, next.lineage, above)?;
             records.push(lineage_below(next.lineage, parent));
+            sibling = next.lineage;
             source_record.lineage = next.lineage;
             source_record.key_epoch = epoch.key_epoch;
             source_record.wrapped_key =
@@ -134,11 +138,15 @@ pub fn branch_head(
             source_key = Some(Arc::new(key));
             next.lineage = LineageEpoch(next.lineage.0 + 1);
             next.key_epoch = KeyEpoch(next.key_epoch.0 + 1);
-            parent
         }
-    };
+    }
     let (epoch, key) = maker.make(next.key_epoch, next.lineage, above)?;
-    records.push(lineage_below(next.lineage, parent));
+    records.push(Record::Lineage(LineageRecord {
+        lineage: next.lineage,
+        parent: None,
+        changed: false,
+        beside: Some(sibling),
+    }));
     if new.kind == HeadKind::Volume && source_record.group_id.is_none() {
         let mut id = [0; 16];
         random.fill(&mut id);
@@ -162,6 +170,7 @@ pub fn branch_head(
         kms_key: new.key.kms_key,
         head_key: new.key.id,
         wrapped_key: keys.wrap(&new.resource_id, &epoch, &key, random),
+        page_count: 0,
         name: new.name,
     };
     keys.add(Arc::new(key));
@@ -223,6 +232,7 @@ fn lineage_below(lineage: LineageEpoch, parent: LineageEpoch) -> Record {
         lineage,
         parent: Some(parent),
         changed: false,
+        beside: None,
     })
 }
 
@@ -242,6 +252,8 @@ fn new_epoch(
         commitment: secret.commitment(),
         above: None,
         far: None,
+        live_pages: 0,
+        live_nodes: 0,
     };
     (record, EpochKey::new(id, random_id, secret))
 }

@@ -6,6 +6,8 @@
 mod branch;
 mod keys;
 mod names;
+mod prune;
+mod space;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -14,4 +16,5 @@ pub use branch::Plan;
 pub use branch::{HeadKey, NewHead, branch_head, create_head, renew_epoch};
 pub use keys::HeadKeys;
 pub use names::{check_snapshot_name, check_volume_name};
-pub use state::{Catalog, Context, Head, discard, set_page, set_zeroes};
+pub use space::Space;
+pub use state::{Catalog, Changed, Context, Head, discard, page_runs, set_page, set_zeroes};

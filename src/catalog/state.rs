@@ -1,23 +1,31 @@
 //! Heads, names, lineage and key epochs, and what a record does to them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
-use crate::btree::{Fanout, NodeSource, PageTable};
+use crate::btree::{Dropped, Fanout, NodeSource, PageTable};
+use crate::catalog::space::Space;
 use crate::error::{Damage, Error, Result};
-use crate::format::catalog::{HeadKind, HeadRecord, HeadState, KeyEpochRecord, RootSource};
+use crate::format::catalog::{
+    HeadKind, HeadRecord, HeadState, KeyEpochRecord, LineageRecord, RootSource,
+};
 use crate::format::entry::Entry;
-use crate::format::record::{PageDelta, PageRange, Record};
+use crate::format::node::NodeRef;
+use crate::format::record::{PageDelta, PageRange, PageRun, Record};
 use crate::format::superblock::NextIds;
-use crate::lineage::Lineage;
-use crate::units::{HeadId, KeyEpoch, LineageEpoch, Location, PageNo, SlotAddr};
+use crate::lineage::{Buckets, Counts, ItemSet, Lineage, Row};
+use crate::sync::Arc;
+use crate::units::{HeadId, KeyEpoch, LineageEpoch, Location, PageNo, Seq, SlotAddr};
 
 /// A volume or a snapshot, with its page table.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// All but the root, which is `Keep` here.
+    /// All but the root, which is `Keep` here, and the pages, which are 0.
     pub record: HeadRecord,
     /// The page table.
     pub tree: PageTable,
+    /// Pages with contents that it maps.
+    pub page_count: u64,
 }
 
 /// The state of a store but for its segments.
@@ -25,9 +33,21 @@ pub struct Head {
 pub struct Catalog {
     heads: BTreeMap<HeadId, Head>,
     names: HashMap<(HeadKind, String), HeadId>,
-    lineage: Lineage,
-    key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
+    pub(super) lineage: Lineage,
+    pub(super) key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
+    pub(super) space: Space,
     next: NextIds,
+}
+
+/// A head's page table after a change, and what the change did to its pages.
+#[derive(Debug, Default)]
+pub struct Changed<'a> {
+    /// The page table.
+    pub tree: PageTable,
+    /// Pages that were written.
+    pub deltas: &'a [PageDelta],
+    /// Other pages that were there before.
+    pub gone: &'a [PageRun],
 }
 
 /// How much there is in a catalog.
@@ -54,6 +74,8 @@ pub struct Context<'a> {
     pub fanout: Fanout,
     /// The batch that the record is in, for messages.
     pub at: SlotAddr,
+    /// Its place in the order.
+    pub seq: Seq,
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -66,21 +88,26 @@ impl std::fmt::Debug for Context<'_> {
 
 impl Context<'_> {
     fn inconsistent(&self, what: &'static str) -> Error {
+        self.corrupt(Damage::Inconsistent(what))
+    }
+
+    fn corrupt(&self, damage: Damage) -> Error {
         Error::Corrupt {
             location: Location::Slot(self.at),
-            damage: Damage::Inconsistent(what),
+            damage,
         }
     }
 }
 
 impl Catalog {
-    /// An empty catalog.
-    pub fn new(next: NextIds) -> Self {
+    /// An empty catalog of a store whose pages take so many slots each.
+    pub fn new(next: NextIds, page_slots: u32) -> Self {
         Self {
             heads: BTreeMap::new(),
             names: HashMap::new(),
             lineage: Lineage::default(),
             key_epochs: BTreeMap::new(),
+            space: Space::new(page_slots),
             next,
         }
     }
@@ -138,13 +165,42 @@ impl Catalog {
         &self.lineage
     }
 
-    /// Gives a head a new page table after a change of its pages or nodes.
-    pub fn install(&mut self, id: HeadId, tree: PageTable) {
-        if let Some(head) = self.heads.get_mut(&id) {
-            head.tree = tree;
-            let lineage = head.record.lineage;
-            self.lineage.mark_changed(lineage);
+    /// Gives a head a new page table after a change of its pages or nodes, which batch `seq` has.
+    pub fn install(&mut self, id: HeadId, changed: Changed<'_>, seq: Seq) {
+        let Some(head) = self.heads.get_mut(&id) else {
+            return;
+        };
+        let mut tree = changed.tree;
+        let dropped = tree.take_dropped();
+        head.tree = tree;
+        let lineage = head.record.lineage;
+        let mut count = head.page_count;
+        for delta in changed.deltas {
+            count += u64::from(delta.old_at.is_none());
+            self.space.page_born(&mut self.lineage, &delta.entry);
+            if let (Some(at), Some(key_epoch)) = (delta.old_at, delta.old_key_epoch) {
+                self.space
+                    .page_let_go(&mut self.lineage, lineage, at, key_epoch);
+            }
         }
+        for run in changed.gone {
+            count = count.saturating_sub(run.count.into());
+            self.space.run_let_go(&mut self.lineage, lineage, run);
+        }
+        if let Some(head) = self.heads.get_mut(&id) {
+            head.page_count = count;
+        }
+        for node in dropped {
+            match node {
+                Dropped::Written(at) => self.space.node_let_go(&mut self.lineage, lineage, &at),
+                // If nobody else refers to it, it never gets an address.
+                Dropped::Unwritten(node) if Arc::strong_count(&node) > 1 => {
+                    node.note_let_go(lineage, seq);
+                }
+                Dropped::Unwritten(_) => {}
+            }
+        }
+        self.lineage.mark_changed(lineage);
     }
 
     /// Gives a head the written form of the page table it has, if it still has that one.
@@ -170,7 +226,12 @@ impl Catalog {
                         return Err(context.inconsistent("a page replaces another than it says"));
                     }
                 }
-                self.install(*head, tree);
+                let changed = Changed {
+                    tree,
+                    deltas,
+                    ..Changed::default()
+                };
+                self.install(*head, changed, context.seq);
             }
             Record::Zeroes(range) => {
                 let mut tree = self.tree_of(range.head, context)?;
@@ -180,23 +241,38 @@ impl Catalog {
                 for page in range.pages().start.0..range.pages().end.0 {
                     tree.overlay(context.nodes, PageNo(page), entry)?;
                 }
-                self.install(range.head, tree);
+                self.install_cleared(range, tree, context.seq);
             }
             Record::Discard(range) => {
                 let mut tree = self.tree_of(range.head, context)?;
                 if discard(&mut tree, range, context)? {
-                    self.install(range.head, tree);
+                    self.install_cleared(range, tree, context.seq);
                 }
             }
             Record::Head(record) => self.apply_head(record, context)?,
-            Record::Lineage(record) => {
-                self.next.lineage = self.next.lineage.max(LineageEpoch(record.lineage.0 + 1));
-                let inserted = self.lineage.insert(record);
-                inserted.map_err(|_| context.inconsistent("a lineage epoch has no parent"))?;
-            }
+            Record::Lineage(record) => self.apply_lineage(record, context)?,
             Record::KeyEpoch(record) => {
                 self.next.key_epoch = self.next.key_epoch.max(KeyEpoch(record.key_epoch.0 + 1));
-                self.key_epochs.insert(record.key_epoch, (**record).clone());
+                let row = Row {
+                    key_epoch: record.key_epoch,
+                    lineage: record.lineage,
+                    live: Counts {
+                        pages: record.live_pages,
+                        nodes: record.live_nodes,
+                    },
+                };
+                let loaded = self.lineage.load_row(&row);
+                loaded.map_err(|damage| context.corrupt(damage))?;
+                let record = KeyEpochRecord {
+                    live_pages: 0,
+                    live_nodes: 0,
+                    ..(**record).clone()
+                };
+                self.key_epochs.insert(record.key_epoch, record);
+            }
+            Record::Slots(record) => {
+                let loaded = self.space.load(&mut self.lineage, record);
+                loaded.map_err(|damage| context.corrupt(damage))?;
             }
             // These say where things are, not what they are.
             Record::Nodes(_)
@@ -208,6 +284,33 @@ impl Catalog {
         Ok(())
     }
 
+    /// Installs what is left of a page table after a range was cleared.
+    fn install_cleared(&mut self, range: &PageRange, tree: PageTable, seq: Seq) {
+        let changed = Changed {
+            tree,
+            gone: &range.gone,
+            ..Changed::default()
+        };
+        self.install(range.head, changed, seq);
+    }
+
+    fn apply_lineage(&mut self, record: &LineageRecord, context: Context<'_>) -> Result<()> {
+        self.next.lineage = self.next.lineage.max(LineageEpoch(record.lineage.0 + 1));
+        let inserted = match record.beside {
+            Some(sibling) => self
+                .lineage
+                .insert_beside(record.lineage, sibling)
+                .map(drop),
+            None => self.lineage.insert(record),
+        };
+        inserted.map_err(|damage| context.corrupt(damage))
+    }
+
+    fn pages_of(&self, id: HeadId, context: Context<'_>) -> Result<(PageTable, u64)> {
+        let tree = self.tree_of(id, context)?;
+        Ok((tree, self.heads.get(&id).map_or(0, |head| head.page_count)))
+    }
+
     fn tree_of(&self, id: HeadId, context: Context<'_>) -> Result<PageTable> {
         match self.heads.get(&id) {
             Some(head) => Ok(head.tree.clone()),
@@ -215,26 +318,21 @@ impl Catalog {
         }
     }
 
-    /// The page table that a new head takes from another. Both are to share its nodes, so what
-    /// recovery left over them is folded in first, and is born in the epoch above both.
-    fn branched(
-        &mut self,
-        new: &HeadRecord,
-        source: HeadId,
-        context: Context<'_>,
-    ) -> Result<PageTable> {
-        let mut tree = self.tree_of(source, context)?;
-        if tree.is_overlaid() {
-            let epoch = self.key_epochs.get(&new.key_epoch);
-            let above = epoch.and_then(|epoch| epoch.above);
-            let what = "a head has pages and no key epoch above its branches";
-            let birth = above.ok_or_else(|| context.inconsistent(what))?.to;
-            tree.fold(context.nodes, context.fanout, birth, usize::MAX)?;
-            if let Some(head) = self.heads.get_mut(&source) {
-                head.tree = tree.clone();
-            }
-        }
-        Ok(tree)
+    /// Folds in what recovery left over a head's page table, before its epoch ends: the nodes are
+    /// born in that one, and a head that is branched off now shares them.
+    fn end_epoch(&mut self, id: HeadId, context: Context<'_>) -> Result<()> {
+        let Some(head) = self.heads.get(&id).filter(|head| head.tree.is_overlaid()) else {
+            return Ok(());
+        };
+        let mut tree = head.tree.clone();
+        let birth = head.record.key_epoch;
+        tree.fold(context.nodes, context.fanout, birth, usize::MAX)?;
+        let changed = Changed {
+            tree,
+            ..Changed::default()
+        };
+        self.install(id, changed, context.seq);
+        Ok(())
     }
 
     fn apply_head(&mut self, record: &HeadRecord, context: Context<'_>) -> Result<()> {
@@ -243,11 +341,17 @@ impl Catalog {
         if !known {
             return Err(context.inconsistent("a head in an epoch that does not exist"));
         }
-        let tree = match record.root {
-            RootSource::Keep => self.tree_of(record.head, context)?,
-            RootSource::CopyOf(source) => self.branched(record, source, context)?,
-            RootSource::Empty => PageTable::default(),
-            RootSource::Node(node) => PageTable::from_root(Some(node)),
+        let (tree, page_count) = match record.root {
+            RootSource::Keep => {
+                let old = self.heads.get(&record.head).map(|head| head.record.lineage);
+                if old.is_some_and(|old| old != record.lineage) {
+                    self.end_epoch(record.head, context)?;
+                }
+                self.pages_of(record.head, context)?
+            }
+            RootSource::CopyOf(source) => self.pages_of(source, context)?,
+            RootSource::Empty => (PageTable::default(), 0),
+            RootSource::Node(node) => (PageTable::from_root(Some(node)), record.page_count),
         };
         if let Some(old) = self.heads.get(&record.head) {
             let key = (old.record.kind, old.record.name.clone());
@@ -262,20 +366,87 @@ impl Catalog {
         self.next.head = self.next.head.max(HeadId(record.head.0 + 1));
         let record = HeadRecord {
             root: RootSource::Keep,
+            page_count: 0,
             ..record.clone()
         };
-        self.heads.insert(record.head, Head { record, tree });
+        let head = Head {
+            record,
+            tree,
+            page_count,
+        };
+        self.heads.insert(head.record.head, head);
         Ok(())
+    }
+
+    /// Takes a head and its open epoch out, with the items that were born in it. Other items may
+    /// die with it.
+    ///
+    /// This is not in the log. After a crash the tombstone is there again, and so is all this.
+    pub fn remove_head(&mut self, id: HeadId, own: &Buckets) {
+        let Some(head) = self.heads.remove(&id) else {
+            return;
+        };
+        let mut freed = ItemSet::default();
+        self.lineage.remove(head.record.lineage, own, &mut freed);
+        self.space.free_unlogged(&freed);
+    }
+
+    /// Whether exactly what heads reach is live: no head waits to be removed, nothing to be hoisted.
+    pub fn is_settled(&self) -> bool {
+        let is_deleted = |head: &Head| head.record.state == HeadState::Deleted;
+        !self.heads().any(is_deleted) && self.lineage.is_settled()
+    }
+
+    /// Lets die what no head reaches any more, on all sides of a branch. Not in the log either.
+    pub fn hoist(&mut self) {
+        let mut freed = ItemSet::default();
+        self.lineage.hoist(&mut freed);
+        self.space.free_unlogged(&freed);
+    }
+
+    /// Forgets old names of lineage epochs that nobody uses since this state was checkpointed.
+    pub fn forget_names(&mut self, checkpointed: &Self) {
+        self.lineage
+            .forget_names(checkpointed.lineage.merge_count());
+    }
+
+    /// What the live items take.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The same, to be changed.
+    pub fn space_mut(&mut self) -> &mut Space {
+        &mut self.space
+    }
+
+    /// Counts a node that got an address, and what was let go of before it had one.
+    pub fn node_written(
+        &mut self,
+        node: &NodeRef,
+        let_go_by: impl IntoIterator<Item = LineageEpoch>,
+    ) {
+        self.space.node_born(&mut self.lineage, node, let_go_by);
     }
 
     /// The whole catalog as records, but for the roots, which are those of [`Catalog::heads`].
     pub fn table_records(&self) -> Vec<Record> {
         let lineage = self.lineage.records().map(Record::Lineage);
-        let keys = self
-            .key_epochs
-            .values()
-            .map(|key| Record::KeyEpoch(Box::new(key.clone())));
+        let keys = self.lineage.rows().filter_map(|row| {
+            let record = self.key_epochs.get(&row.key_epoch)?;
+            Some(Record::KeyEpoch(Box::new(KeyEpochRecord {
+                lineage: row.lineage,
+                live_pages: row.live.pages,
+                live_nodes: row.live.nodes,
+                ..record.clone()
+            })))
+        });
         lineage.chain(keys).collect()
+    }
+
+    /// What lives and what waits, as records. They follow those of the heads.
+    pub fn space_records(&self) -> Vec<Record> {
+        self.space.records(&self.lineage)
     }
 }
 
@@ -310,6 +481,22 @@ pub fn set_zeroes(tree: &mut PageTable, range: &PageRange, context: Context<'_>)
         )?;
     }
     Ok(())
+}
+
+/// The pages with contents that a range of a page table has.
+pub fn page_runs(
+    tree: &PageTable,
+    range: Range<PageNo>,
+    page_slots: u32,
+    context: Context<'_>,
+) -> Result<Vec<PageRun>> {
+    let mut runs = Vec::new();
+    for item in tree.iter(context.nodes, range) {
+        if let (_, Entry::Data(page)) = item? {
+            PageRun::push(&mut runs, &page, page_slots);
+        }
+    }
+    Ok(runs)
 }
 
 /// Unmaps pages; says whether any was mapped.

@@ -2,8 +2,8 @@ use super::{
     Catalog, Context, HeadKey, NewHead, branch_head, check_snapshot_name, check_volume_name,
     create_head,
 };
-use crate::btree::{Fanout, Node, NodeSource, PageTable};
-use crate::catalog::{HeadKeys, Plan};
+use crate::btree::{Fanout, Node, NodeSource};
+use crate::catalog::{Changed, HeadKeys, Plan};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState, RootSource};
@@ -14,7 +14,7 @@ use crate::io::sim::SimRandom;
 use crate::source::Random;
 use crate::sync::Arc;
 use crate::units::{
-    HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SlotAddr,
+    HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, Seq, SlotAddr,
 };
 
 /// A catalog whose trees are all in memory, and the keys of its heads.
@@ -46,16 +46,18 @@ pub(super) fn context() -> Context<'static> {
         nodes: &NoNodes,
         fanout: Fanout::default(),
         at,
+        seq: Seq(1),
     }
 }
 
 pub(super) fn empty() -> Catalog {
     let (head, lineage, key_epoch) = (HeadId(1), LineageEpoch(1), KeyEpoch(1));
-    Catalog::new(NextIds {
+    let next = NextIds {
         head,
         lineage,
         key_epoch,
-    })
+    };
+    Catalog::new(next, 1)
 }
 
 impl Family {
@@ -119,7 +121,7 @@ impl Family {
     /// Changes something in a head.
     pub fn touch(&mut self, head: usize) {
         self.catalog
-            .install(self.heads[head].id, PageTable::default());
+            .install(self.heads[head].id, Changed::default(), Seq(1));
     }
 
     pub fn record(&self, head: usize) -> HeadRecord {
@@ -306,6 +308,7 @@ fn records_that_contradict_the_catalog_are_refused() {
         key_epoch: record.key_epoch,
         first: PageNo(0),
         count: 1,
+        gone: Vec::new(),
     };
     let changed = |change: &dyn Fn(&mut HeadRecord)| {
         let mut record = record.clone();
@@ -313,7 +316,7 @@ fn records_that_contradict_the_catalog_are_refused() {
         Record::Head(Box::new(record))
     };
     for bad in [
-        Record::Zeroes(range),
+        Record::Zeroes(range.clone()),
         Record::Discard(range),
         Record::Pages {
             head: HeadId(99),
@@ -345,7 +348,7 @@ fn the_table_records_of_a_catalog_make_it_again() {
         last = family.branch(last, HeadKind::Volume);
         family.branch(last, HeadKind::Snapshot);
     }
-    let mut again = Catalog::new(family.catalog.next());
+    let mut again = Catalog::new(family.catalog.next(), 1);
     for record in family.catalog.table_records() {
         again.apply(&record, context()).unwrap();
     }

@@ -110,7 +110,7 @@ codes! {
     KEY_EPOCH_LINK_MISSING CorruptMetadata "OF-0412 key-epoch-link-missing"
         "A key epoch wraps the key of a key epoch that does not exist."
     KEY_EPOCH_DEPTH CorruptMetadata "OF-0413 key-epoch-depth"
-        "The depth of a key epoch is not that of the one above and one more."
+        "A key epoch is not deeper than the one above."
     KEY_EPOCH_FAR CorruptMetadata "OF-0414 key-epoch-far"
         "The far link of a key epoch does not lead to one of its ancestors."
     KEY_EPOCH_LINEAGE_MISSING CorruptMetadata "OF-0415 key-epoch-lineage-missing"

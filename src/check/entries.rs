@@ -17,7 +17,11 @@ impl Walk<'_> {
         leaf: SlotAddr,
         lineage: Option<LineageEpoch>,
     ) {
-        if let Some(born) = self.key_epoch_of(page, entry, leaf) {
+        // Nothing keeps the key epoch of an explicit zero: it is not needed to read it.
+        let is_known = self.image.state.lineage_of(entry.key_epoch()).is_some();
+        if (is_known || matches!(entry, Entry::Data(_)))
+            && let Some(born) = self.key_epoch_of(page, entry, leaf)
+        {
             match self.birth(Some(born), lineage) {
                 Birth::Fits => {}
                 Birth::Newer => self.born_later(entry.key_epoch(), leaf, leaf),

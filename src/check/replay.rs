@@ -24,7 +24,7 @@ pub(super) fn apply(
         let Ok(record) = record else { return };
         match record {
             Record::Table { .. } if index == 0 => return,
-            Record::Table { .. } | Record::Salt(_) => {
+            Record::Table { .. } | Record::Salt(_) | Record::Slots(_) => {
                 let message = "a log batch holds a record of tables";
                 findings.add(codes::LOG_RECORD_MISPLACED, at, message);
             }
@@ -32,7 +32,10 @@ pub(super) fn apply(
             Record::Segment(record) => {
                 state.segments.insert(record.segment, record);
             }
-            Record::Lineage(record) => {
+            Record::Lineage(mut record) => {
+                if let Some(beside) = record.beside.and_then(|id| state.lineages.get(&id)) {
+                    record.parent = beside.parent;
+                }
                 state.lineages.insert(record.lineage, record);
             }
             Record::KeyEpoch(record) => {

@@ -138,6 +138,8 @@ impl State {
                     self.salts.insert(first, record.salt).is_some(),
                 )
             }
+            // Derived from the rest.
+            Record::Slots(_) => return,
             Record::Pages { .. }
             | Record::Zeroes(_)
             | Record::Discard(_)

@@ -58,8 +58,10 @@ disk_struct! {
         wrapped_key: [u8; 60],
         /// Root of the page table, if `root_kind` is 4, else zeroes.
         root: DiskNodeRef,
+        /// Of a checkpoint: pages with contents that the head maps. In the log 0.
+        page_count: U64,
         /// Zeroes.
-        reserved_b: [u8; 48],
+        reserved_b: [u8; 40],
     }
 }
 
@@ -72,14 +74,14 @@ disk_struct! {
         parent: U32,
         /// Bit 0: something was written or discarded in it.
         flags: U32,
-        /// Zero.
-        reserved: U32,
+        /// If not 0, its parent is that of this epoch, whatever that is by then, and `parent` is 0.
+        beside: U32,
     }
 }
 
 disk_struct! {
     /// A key epoch and the links to keys above it.
-    pub struct DiskKeyEpoch = 192 {
+    pub struct DiskKeyEpoch = 208 {
         /// Its number.
         key_epoch: U32,
         /// The lineage epoch that its pages are born in.
@@ -100,6 +102,10 @@ disk_struct! {
         wrapped_above: [u8; 60],
         /// The key of `far`, likewise.
         wrapped_far: [u8; 60],
+        /// Of a checkpoint: live pages sealed under it. In the log 0.
+        live_pages: U64,
+        /// Of a checkpoint: live nodes that name it. In the log 0.
+        live_nodes: U64,
     }
 }
 
@@ -202,6 +208,8 @@ pub struct HeadRecord {
     pub head_key: HeadKeyId,
     /// The open epoch's key under the head key.
     pub wrapped_key: [u8; WRAPPED_LEN],
+    /// In a checkpoint: pages with contents that it maps.
+    pub page_count: u64,
     /// Its name.
     pub name: String,
 }
@@ -215,6 +223,9 @@ pub struct LineageRecord {
     pub parent: Option<LineageEpoch>,
     /// Whether something was written or discarded in it.
     pub changed: bool,
+    /// In the log: its parent is that of this epoch. What its number is depends on which deleted
+    /// heads were removed before, and that is not in the log.
+    pub beside: Option<LineageEpoch>,
 }
 
 /// A key epoch as a record.
@@ -234,6 +245,10 @@ pub struct KeyEpochRecord {
     pub above: Option<KeyLink>,
     /// An ancestor further above and its key, wrapped.
     pub far: Option<KeyLink>,
+    /// In a checkpoint: live pages sealed under it.
+    pub live_pages: u64,
+    /// In a checkpoint: live nodes that name it.
+    pub live_nodes: u64,
 }
 
 /// A wrapped key of an ancestor.
@@ -331,7 +346,8 @@ impl HeadRecord {
             head_key: self.head_key.0,
             wrapped_key: self.wrapped_key,
             root,
-            reserved_b: [0; 48],
+            page_count: self.page_count.into(),
+            reserved_b: [0; 40],
         };
         out.extend_from_slice(disk.as_bytes());
         out.extend_from_slice(self.name.as_bytes());
@@ -339,7 +355,7 @@ impl HeadRecord {
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, Damage> {
         let (disk, rest) = DiskHead::ref_from_prefix(body).map_err(|_| Damage::Truncated)?;
-        if disk.reserved_b != [0; 48] || disk.tags_len.get() != 0 {
+        if disk.reserved_b != [0; 40] || disk.tags_len.get() != 0 {
             return Err(Damage::NotZero);
         }
         let name_len = usize::from(disk.name_len.get());
@@ -379,6 +395,7 @@ impl HeadRecord {
             kms_key: KeyId(disk.kms_key),
             head_key: HeadKeyId(disk.head_key),
             wrapped_key: disk.wrapped_key,
+            page_count: disk.page_count.get(),
             name: name.to_owned(),
         })
     }
@@ -394,24 +411,27 @@ impl LineageRecord {
             lineage: self.lineage.0.into(),
             parent: self.parent.unwrap_or_default().0.into(),
             flags: u32::from(self.changed).into(),
-            reserved: 0.into(),
+            beside: self.beside.unwrap_or_default().0.into(),
         };
         out.extend_from_slice(disk.as_bytes());
     }
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, Damage> {
         let disk = DiskLineage::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
-        if disk.flags.get() > 1 || disk.reserved.get() != 0 {
+        if disk.flags.get() > 1 {
             return Err(Damage::NotZero);
         }
-        if disk.parent.get() >= disk.lineage.get() {
-            return Err(Damage::OutOfRange("parent"));
+        let above = disk.parent.get().max(disk.beside.get());
+        if above >= disk.lineage.get() || (disk.parent.get() != 0 && disk.beside.get() != 0) {
+            return Err(Damage::OutOfRange("parent or beside"));
         }
         let parent = LineageEpoch(disk.parent.get());
+        let beside = LineageEpoch(disk.beside.get());
         Ok(Self {
             lineage: LineageEpoch(disk.lineage.get()),
             parent: (parent.0 != 0).then_some(parent),
             changed: disk.flags.get() == 1,
+            beside: (beside.0 != 0).then_some(beside),
         })
     }
 }
@@ -436,6 +456,8 @@ impl KeyEpochRecord {
             commitment: self.commitment,
             wrapped_above,
             wrapped_far,
+            live_pages: self.live_pages.into(),
+            live_nodes: self.live_nodes.into(),
         };
         out.extend_from_slice(disk.as_bytes());
     }
@@ -466,6 +488,8 @@ impl KeyEpochRecord {
             commitment: disk.commitment,
             above: link(disk.above, disk.wrapped_above)?,
             far: link(disk.far, disk.wrapped_far)?,
+            live_pages: disk.live_pages.get(),
+            live_nodes: disk.live_nodes.get(),
         })
     }
 }

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod node;
 pub mod record;
 pub mod segment;
+pub mod slots;
 pub mod summary;
 pub mod superblock;
 
@@ -26,11 +27,14 @@ pub const LAYOUT: &[layout::Struct] = &[
     record::DiskPageDelta::LAYOUT,
     entry::DiskEntry::LAYOUT,
     record::DiskRange::LAYOUT,
+    record::DiskPageRun::LAYOUT,
     catalog::DiskHead::LAYOUT,
     catalog::DiskLineage::LAYOUT,
     catalog::DiskKeyEpoch::LAYOUT,
     catalog::DiskSegment::LAYOUT,
     catalog::DiskSalt::LAYOUT,
+    slots::DiskSlots::LAYOUT,
+    slots::DiskSlotRun::LAYOUT,
     record::DiskTable::LAYOUT,
     summary::DiskSummary::LAYOUT,
     summary::DiskSummaryItem::LAYOUT,

@@ -10,8 +10,9 @@ use crate::error::Damage;
 use crate::format::catalog::{
     HeadRecord, KeyEpochRecord, LineageRecord, SaltRecord, SegmentRecord,
 };
-use crate::format::entry::{DataEntry, DiskEntry, Entry};
+use crate::format::entry::{DataEntry, DiskEntry, Entry, SLOT_BITS};
 use crate::format::layout::disk_struct;
+use crate::format::slots::SlotsRecord;
 use crate::format::summary::Summary;
 use crate::format::superblock::TableRef;
 use crate::units::{HeadId, KeyEpoch, PageNo, SegmentId, SlotAddr};
@@ -27,11 +28,12 @@ const SEGMENT: u16 = 8;
 const SALT: u16 = 9;
 const TABLE: u16 = 10;
 const SUMMARY: u16 = 11;
+const SLOTS: u16 = 12;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 slots.
         kind: U16,
         /// Zero.
         reserved: U16,
@@ -70,8 +72,8 @@ disk_struct! {
 }
 
 disk_struct! {
-    /// Zeroes and discard: a range of pages that became explicit zeroes, or unmapped.
-    pub struct DiskRange = 24 {
+    /// Zeroes and discard: a range of pages that became explicit zeroes, or unmapped. Page runs follow.
+    pub struct DiskRange = 32 {
         /// The head.
         head: U32,
         /// The key epoch that was open: it names the birth of explicit zeroes and of nodes.
@@ -80,6 +82,24 @@ disk_struct! {
         first_page: U64,
         /// Pages.
         page_count: U64,
+        /// Page runs that follow: all pages with contents that the range had before.
+        run_count: U32,
+        /// Zero.
+        reserved: U32,
+    }
+}
+
+disk_struct! {
+    /// Pages that a head let go of, one after the other in a segment.
+    pub struct DiskPageRun = 16 {
+        /// Segment.
+        segment: U32,
+        /// First slot of the first page.
+        slot: U32,
+        /// Pages.
+        page_count: U32,
+        /// Key epoch that they are sealed under.
+        key_epoch: U32,
     }
 }
 
@@ -132,6 +152,8 @@ pub enum Record {
     },
     /// What the batches of the segment before say. It changes nothing.
     Summary(Box<Summary>),
+    /// Slots of a segment that are in use, or wait on a deadlist. (Only in tables.)
+    Slots(SlotsRecord),
 }
 
 /// A page that was written, and what it took the place of.
@@ -147,8 +169,8 @@ pub struct PageDelta {
     pub old_key_epoch: Option<KeyEpoch>,
 }
 
-/// A range of pages of a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A range of pages of a head, and what of it the head let go of.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRange {
     /// The head.
     pub head: HeadId,
@@ -158,6 +180,60 @@ pub struct PageRange {
     pub first: PageNo,
     /// Pages.
     pub count: u64,
+    /// The pages with contents that were there before.
+    pub gone: Vec<PageRun>,
+}
+
+/// Pages that follow each other in a segment, sealed under one key epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRun {
+    /// The first slot of the first page.
+    pub at: SlotAddr,
+    /// Pages.
+    pub count: u32,
+    /// Their key epoch.
+    pub key_epoch: KeyEpoch,
+}
+
+impl PageRun {
+    /// Its length in a record, in bytes.
+    pub const LEN: usize = size_of::<DiskPageRun>();
+
+    /// Adds a page to runs: to the last one if it follows that.
+    pub fn push(runs: &mut Vec<Self>, page: &DataEntry, page_slots: u32) {
+        match runs.last_mut() {
+            Some(run)
+                if run.key_epoch == page.key_epoch
+                    && run.at.segment == page.at.segment
+                    && run.at.slot + run.count * page_slots == page.at.slot =>
+            {
+                run.count += 1;
+            }
+            _ => runs.push(Self {
+                at: page.at,
+                count: 1,
+                key_epoch: page.key_epoch,
+            }),
+        }
+    }
+}
+
+impl PageRun {
+    fn decode(disk: &DiskPageRun) -> Result<Self, Damage> {
+        let (slot, count) = (disk.slot.get(), disk.page_count.get());
+        let end = slot.checked_add(count).filter(|&end| end <= 1 << SLOT_BITS);
+        if disk.segment.get() == 0 || slot == 0 || count == 0 || end.is_none() {
+            return Err(Damage::OutOfRange("page run"));
+        }
+        Ok(Self {
+            at: SlotAddr {
+                segment: SegmentId(disk.segment.get()),
+                slot,
+            },
+            count,
+            key_epoch: KeyEpoch(disk.key_epoch.get()),
+        })
+    }
 }
 
 impl PageRange {
@@ -219,19 +295,12 @@ impl Record {
 
     /// Appends the record to a batch's records.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        let mut header = RecordHeader {
-            kind: self.kind().into(),
-            reserved: 0.into(),
-            len: 0.into(),
-        };
-        out.extend_from_slice(header.as_bytes());
-        let body = out.len();
-        self.encode_body(out);
-        header.len = ((out.len() - body) as u32).into();
-        out.get_mut(start..body)
-            .expect("BUG: in bounds")
-            .copy_from_slice(header.as_bytes());
+        encode_with(self.kind(), out, |out| self.encode_body(out));
+    }
+
+    /// Appends a `Pages` record.
+    pub fn encode_pages(head: HeadId, deltas: &[PageDelta], out: &mut Vec<u8>) {
+        encode_with(PAGES, out, |out| encode_deltas(head, deltas, out));
     }
 
     fn kind(&self) -> u16 {
@@ -247,29 +316,32 @@ impl Record {
             Self::Salt(_) => SALT,
             Self::Table { .. } => TABLE,
             Self::Summary(_) => SUMMARY,
+            Self::Slots(_) => SLOTS,
         }
     }
 
     fn encode_body(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Pages { head, deltas } => {
-                let pages = DiskPages {
-                    head: head.0.into(),
-                    count: (deltas.len() as u32).into(),
-                };
-                out.extend_from_slice(pages.as_bytes());
-                for delta in deltas {
-                    out.extend_from_slice(delta.encode().as_bytes());
-                }
-            }
+            Self::Pages { head, deltas } => encode_deltas(*head, deltas, out),
             Self::Zeroes(range) | Self::Discard(range) => {
                 let disk = DiskRange {
                     head: range.head.0.into(),
                     key_epoch: range.key_epoch.0.into(),
                     first_page: range.first.0.into(),
                     page_count: range.count.into(),
+                    run_count: (range.gone.len() as u32).into(),
+                    reserved: 0.into(),
                 };
                 out.extend_from_slice(disk.as_bytes());
+                for run in &range.gone {
+                    let disk = DiskPageRun {
+                        segment: run.at.segment.0.into(),
+                        slot: run.at.slot.into(),
+                        page_count: run.count.into(),
+                        key_epoch: run.key_epoch.0.into(),
+                    };
+                    out.extend_from_slice(disk.as_bytes());
+                }
             }
             Self::Nodes(crcs) => {
                 for crc in crcs {
@@ -282,6 +354,7 @@ impl Record {
             Self::Segment(segment) => segment.encode(out),
             Self::Salt(salt) => salt.encode(out),
             Self::Summary(summary) => summary.encode(out),
+            Self::Slots(slots) => slots.encode(out),
             Self::Table { part, previous } => {
                 let at = previous.map(|table| table.at).unwrap_or_default();
                 let disk = DiskTable {
@@ -310,6 +383,7 @@ impl Record {
             SEGMENT => Self::Segment(SegmentRecord::decode(body)?),
             SALT => Self::Salt(SaltRecord::decode(body)?),
             SUMMARY => Self::Summary(Box::new(Summary::decode(body)?)),
+            SLOTS => Self::Slots(SlotsRecord::decode(body)?),
             TABLE => {
                 let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 let segment = SegmentId(disk.previous_segment.get());
@@ -327,6 +401,33 @@ impl Record {
             }
             _ => return Err(Damage::OutOfRange("record kind")),
         })
+    }
+}
+
+fn encode_with(kind: u16, out: &mut Vec<u8>, encode_body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    let mut header = RecordHeader {
+        kind: kind.into(),
+        reserved: 0.into(),
+        len: 0.into(),
+    };
+    out.extend_from_slice(header.as_bytes());
+    let body = out.len();
+    encode_body(out);
+    header.len = ((out.len() - body) as u32).into();
+    out.get_mut(start..body)
+        .expect("BUG: in bounds")
+        .copy_from_slice(header.as_bytes());
+}
+
+fn encode_deltas(head: HeadId, deltas: &[PageDelta], out: &mut Vec<u8>) {
+    let pages = DiskPages {
+        head: head.0.into(),
+        count: (deltas.len() as u32).into(),
+    };
+    out.extend_from_slice(pages.as_bytes());
+    for delta in deltas {
+        out.extend_from_slice(delta.encode().as_bytes());
     }
 }
 
@@ -350,7 +451,14 @@ fn decode_pages(body: &[u8]) -> Result<Record, Damage> {
 }
 
 fn decode_range(body: &[u8]) -> Result<PageRange, Damage> {
-    let disk = DiskRange::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
+    let (disk, rest) = DiskRange::ref_from_prefix(body).map_err(|_| Damage::Truncated)?;
+    let runs = <[DiskPageRun]>::ref_from_bytes(rest).map_err(|_| Damage::Truncated)?;
+    if runs.len() != disk.run_count.get() as usize {
+        return Err(Damage::OutOfRange("run_count"));
+    }
+    if disk.reserved.get() != 0 {
+        return Err(Damage::NotZero);
+    }
     if disk.key_epoch.get() == 0
         || disk
             .first_page
@@ -365,6 +473,7 @@ fn decode_range(body: &[u8]) -> Result<PageRange, Damage> {
         key_epoch: KeyEpoch(disk.key_epoch.get()),
         first: PageNo(disk.first_page.get()),
         count: disk.page_count.get(),
+        gone: runs.iter().map(PageRun::decode).collect::<Result<_, _>>()?,
     })
 }
 

@@ -50,6 +50,7 @@ impl Lineage {
             lineage,
             parent: Some(parent),
             changed: false,
+            beside: None,
         })?;
         Ok(parent)
     }
@@ -113,6 +114,7 @@ impl Lineage {
             lineage,
             parent: epoch.parent,
             changed: epoch.changed,
+            beside: None,
         })
     }
 }

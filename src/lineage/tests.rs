@@ -72,6 +72,7 @@ fn lineage(parents: &[u32]) -> Lineage {
             lineage: LineageEpoch(number),
             parent: (parent != 0).then_some(LineageEpoch(parent)),
             changed: false,
+            beside: None,
         };
         lineage.insert(&record).expect("a parent");
         lineage.set_row(KeyEpoch(number), LineageEpoch(number));

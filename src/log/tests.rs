@@ -358,6 +358,7 @@ fn lineages(count: u32) -> Vec<Record> {
         lineage: LineageEpoch(number),
         parent: (number > 1).then(|| LineageEpoch(number - 1)),
         changed: number % 2 == 0,
+        beside: None,
     };
     (1..=count)
         .map(|number| Record::Lineage(lineage(number)))

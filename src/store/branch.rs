@@ -2,7 +2,6 @@
 
 use crate::catalog::{
     Head, HeadKey, NewHead, Plan, branch_head, check_snapshot_name, check_volume_name, create_head,
-    discard,
 };
 use crate::error::{Error, Result};
 use crate::format::batch::header_len;
@@ -10,6 +9,7 @@ use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::record::{PageRange, Record};
 use crate::store::info::SnapshotType;
 use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
+use crate::store::write::Clear;
 use crate::sync::{Arc, Ordering};
 use crate::units::{HeadId, KeyId, Location, PageNo, ResourceId, SlotAddr};
 
@@ -138,7 +138,8 @@ impl Inner {
         let mut state = self.state.write();
         for record in records {
             // The log has it, so memory must not go on without it.
-            if let Err(error) = state.apply(record, self.context(SlotAddr::default())) {
+            let context = self.context(SlotAddr::default(), commit.log.position().seq);
+            if let Err(error) = state.apply(record, context) {
                 self.poisoned.store(true, Ordering::SeqCst);
                 return Err(error);
             }
@@ -227,11 +228,20 @@ impl Inner {
         self.flush()
     }
 
-    /// Changes a volume's length; what is past a smaller one is dropped in the same batch.
+    /// Changes a volume's length. What is past a smaller one is dropped first, a part at a time.
     pub fn resize(&self, runtime: &Runtime, len: u64) -> Result<()> {
         self.writable()?;
         let len = self.check_len(len)?;
         let _turn = runtime.locks.lock(PageNo(0)..PageNo(u64::MAX));
+        let page_len = u64::from(self.page_len());
+        let old = self.head(runtime.head, runtime.kind)?;
+        Runtime::check_writable(&old)?;
+        let (first, end) = (len / page_len, old.record.len / page_len);
+        self.clear_pages(
+            runtime,
+            Clear::Discard,
+            PageNo(first)..PageNo(end.max(first)),
+        )?;
         let mut commit = self.commit.lock();
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;
@@ -239,22 +249,15 @@ impl Inner {
             len,
             ..head.record.clone()
         }))];
-        let page_len = u64::from(self.page_len());
-        let (first, end) = (len / page_len, head.record.len / page_len);
         if first < end {
-            let range = PageRange {
+            // Nothing is left there; but so that whoever reads the log sees it.
+            records.push(Record::Discard(PageRange {
                 head: runtime.head,
                 key_epoch: head.record.key_epoch,
                 first: PageNo(first),
                 count: end - first,
-            };
-            // Tried on a copy: applying a record must not fail once it is in the log.
-            discard(
-                &mut head.tree.clone(),
-                &range,
-                self.context(SlotAddr::default()),
-            )?;
-            records.push(Record::Discard(range));
+                gone: Vec::new(),
+            }));
         }
         self.commit_records(&mut commit, &records)?;
         drop(commit);

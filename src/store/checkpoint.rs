@@ -4,14 +4,15 @@
 //! rolled forward from there.
 
 use crate::btree::{Node, PageTable};
-use crate::catalog::Head;
+use crate::catalog::{Catalog, Changed, Head};
 use crate::error::Result;
 use crate::format::batch::{header_len, header_slots};
 use crate::format::catalog::{HeadRecord, RootSource, SaltRecord, SegmentRecord};
 use crate::format::node::NodeRef;
 use crate::format::record::Record;
-use crate::format::superblock::{NextIds, Position, Superblock, TableRef};
+use crate::format::superblock::{Position, Superblock, TableRef};
 use crate::log::table_parts;
+use crate::slots::SlotSet;
 use crate::store::inner::{Checkpointed, Commit, Inner};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::units::{HeadId, HeadKeyId, Seq, SlotAddr};
@@ -34,9 +35,8 @@ struct Moment {
     position: Position,
     summaries: u64,
     log_len: u64,
-    next: NextIds,
-    records: Vec<Record>,
-    heads: Vec<(HeadRecord, PageTable)>,
+    /// Everything, once the nodes are written.
+    catalog: Catalog,
 }
 
 impl Inner {
@@ -83,15 +83,28 @@ impl Inner {
     fn checkpoint_with(&self, mut last: MutexGuard<'_, Checkpointed>, closing: bool) -> Result<()> {
         self.writable()?;
         self.fold_all()?;
-        let moment = self.moment();
-        let is_new = moment.position.seq != last.superblock.position.seq;
-        if !is_new && last.superblock.clean {
+        let removed = self.remove_deleted()?;
+        let is_new = self.commit.lock().log.position().seq != last.superblock.position.seq;
+        if !is_new && removed == 0 && (last.superblock.clean || !closing) {
             return Ok(());
         }
-        if !is_new && !closing {
-            return Ok(());
+        let (moment, dead) = self.moment();
+        let made = self.write_checkpoint(&mut last, moment, closing);
+        let mut state = self.state.write();
+        match made.is_ok() {
+            true => state.space_mut().end_checkpoint(dead),
+            false => state.space_mut().cancel_checkpoint(&dead),
         }
-        let mut own_batches = self.write_nodes(&moment)?;
+        made
+    }
+
+    fn write_checkpoint(
+        &self,
+        last: &mut Checkpointed,
+        mut moment: Moment,
+        closing: bool,
+    ) -> Result<()> {
+        let mut own_batches = self.write_nodes(&mut moment)?;
         let tables = self.write_tables(&moment, &mut own_batches)?;
         self.flush()?;
         let (end, summaries) = {
@@ -105,7 +118,7 @@ impl Inner {
         let superblock = Superblock {
             generation: last.superblock.generation + 1,
             clean: closing && is_quiet,
-            next: moment.next,
+            next: moment.catalog.next(),
             position: if is_quiet { end } else { moment.position },
             durable_through: Seq(self.durable_through.load(Ordering::SeqCst)),
             tables: Some(tables),
@@ -113,14 +126,14 @@ impl Inner {
         };
         self.write_superblock(&superblock)?;
         last.superblock = superblock;
-        self.install_written(&moment);
+        self.install_written(&moment.catalog);
         let mut commit = self.commit.lock();
         commit.log_len = match is_quiet {
             true => 0,
             false => commit.log_len - moment.log_len,
         };
         drop(commit);
-        self.claim_head_keys(&mut last, &moment)?;
+        self.claim_head_keys(last, &moment.catalog)?;
         self.raise_mark(&last.superblock.position)
     }
 
@@ -143,44 +156,54 @@ impl Inner {
             // Leaves are read before the lock is taken.
             let pages = before.tree.overlaid(&self.nodes, FOLD_PAGES)?;
             before.tree.load(&self.nodes, &pages)?;
-            let _commit = self.commit.lock();
+            let commit = self.commit.lock();
             self.usable()?;
             let Some(mut head) = head() else { break };
             let key_epoch = head.record.key_epoch;
             head.tree
                 .fold(&self.nodes, self.fanout, key_epoch, FOLD_PAGES)?;
-            self.state.write().install(id, head.tree);
+            let changed = Changed {
+                tree: head.tree,
+                ..Changed::default()
+            };
+            let seq = commit.log.position().seq;
+            self.state.write().install(id, changed, seq);
         }
         Ok(())
     }
 
-    fn moment(&self) -> Moment {
+    /// What the checkpoint is of, and the slots of whose death it is the first to know.
+    fn moment(&self) -> (Moment, SlotSet) {
         let commit = self.commit.lock();
-        let state = self.state.read();
-        let heads = state
-            .heads()
-            .map(|head| (head.record.clone(), head.tree.clone()));
-        Moment {
+        let mut state = self.state.write();
+        state.hoist();
+        state.prune_keys();
+        let dead = state.space_mut().begin_checkpoint();
+        let moment = Moment {
             position: commit.log.position(),
             summaries: commit.summaries,
             log_len: commit.log_len,
-            next: state.next(),
-            records: state.table_records(),
-            heads: heads.collect(),
-        }
+            catalog: state.clone(),
+        };
+        (moment, dead)
     }
 
     /// Writes all nodes that have no place yet, children before parents. Returns the batches.
-    fn write_nodes(&self, moment: &Moment) -> Result<u64> {
+    fn write_nodes(&self, moment: &mut Moment) -> Result<u64> {
         let segment_slots = self.segments.geometry().segment_slots as usize;
         let batch_max = BATCH_NODES_MAX.min(segment_slots - 2);
         let mut batches = 0;
-        for (_, tree) in &moment.heads {
+        let trees: Vec<PageTable> = moment
+            .catalog
+            .heads()
+            .map(|head| head.tree.clone())
+            .collect();
+        for tree in trees {
             // Heads share nodes: what an earlier one wrote is not in the list of a later one.
             let nodes = tree.unwritten();
             for level in nodes.chunk_by(|a, b| a.level() == b.level()) {
                 for chunk in level.chunks(batch_max) {
-                    self.write_node_batch(chunk)?;
+                    self.write_node_batch(chunk, moment)?;
                     batches += 1;
                     // Others may wait for this flush, so it is not of all nodes at once.
                     if batches % FLUSH_BATCHES == 0 {
@@ -192,8 +215,11 @@ impl Inner {
         Ok(batches)
     }
 
-    fn write_node_batch(&self, nodes: &[Arc<Node>]) -> Result<()> {
+    /// Gives nodes their places. Whoever let go of one in the meantime, before it had an address,
+    /// is made up for now: in the checkpoint what happened up to its moment.
+    fn write_node_batch(&self, nodes: &[Arc<Node>], moment: &mut Moment) -> Result<()> {
         let slots: Vec<Vec<u8>> = nodes.iter().map(|node| node.encode()).collect();
+        let hashes: Vec<_> = slots.iter().map(|slot| crate::crypto::hash(slot)).collect();
         let mut records = Vec::new();
         Record::Nodes(slots.iter().map(|slot| crc32fast::hash(slot)).collect())
             .encode(&mut records);
@@ -201,19 +227,29 @@ impl Inner {
         bytes.extend(slots.iter().flatten());
         let mut commit = self.commit.lock();
         let (_, place) = self.append_plain(&mut commit, &records, bytes, slots.len() as u32)?;
-        drop(commit);
-        for (index, (node, slot)) in nodes.iter().zip(&slots).enumerate() {
-            let at = SlotAddr {
-                slot: place.slot + index as u32,
-                ..place
-            };
-            node.set_written(NodeRef {
-                at,
+        let mut state = self.state.write();
+        for ((slot, node), hash) in (place.slot..).zip(nodes).zip(hashes) {
+            let written = NodeRef {
+                at: SlotAddr { slot, ..place },
                 level: node.level(),
                 key_epoch: node.key_epoch(),
-                hash: crate::crypto::hash(slot),
-            });
-            self.nodes.insert(at, Arc::new(node.released()));
+                hash,
+            };
+            node.set_written(written);
+            let let_go = node.take_let_go();
+            state.node_written(&written, let_go.iter().map(|&(by, _)| by));
+            let before = let_go
+                .iter()
+                .filter(|(_, after)| *after <= moment.position.seq);
+            moment
+                .catalog
+                .node_written(&written, before.map(|&(by, _)| by));
+        }
+        drop((state, commit));
+        for node in nodes {
+            if let Some(written) = node.written() {
+                self.nodes.insert(written.at, Arc::new(node.released()));
+            }
         }
         Ok(())
     }
@@ -271,30 +307,35 @@ impl Inner {
             };
             records.push(Record::Salt(salt));
         }
-        records.extend(moment.records.iter().cloned());
-        for (head, tree) in &moment.heads {
-            let root = tree.root_ref().expect("BUG: its nodes were just written");
+        records.extend(moment.catalog.table_records());
+        for head in moment.catalog.heads() {
+            let root = head.tree.root_ref();
+            let root = root.expect("BUG: its nodes were just written");
             let root = root.map_or(RootSource::Empty, RootSource::Node);
             records.push(Record::Head(Box::new(HeadRecord {
                 root,
-                ..head.clone()
+                page_count: head.page_count,
+                ..head.record.clone()
             })));
         }
+        records.extend(moment.catalog.space_records());
         Ok(table_parts(&records, slot_count))
     }
 
     /// Heads that did not change since go on with the written form, which takes no memory.
-    fn install_written(&self, moment: &Moment) {
+    fn install_written(&self, checkpointed: &Catalog) {
         let mut state = self.state.write();
-        for (head, tree) in &moment.heads {
-            let root = tree.root_ref().expect("BUG: its nodes were just written");
-            state.install_written(head.head, tree, PageTable::from_root(root));
+        for head in checkpointed.heads() {
+            let root = head.tree.root_ref();
+            let root = root.expect("BUG: its nodes were just written");
+            state.install_written(head.record.head, &head.tree, PageTable::from_root(root));
         }
+        state.forget_names(checkpointed);
     }
 
     /// Tells the KMS which head keys durable records name.
-    fn claim_head_keys(&self, last: &mut Checkpointed, moment: &Moment) -> Result<()> {
-        let all = moment.heads.iter().map(|(head, _)| head.head_key);
+    fn claim_head_keys(&self, last: &mut Checkpointed, checkpointed: &Catalog) -> Result<()> {
+        let all = checkpointed.heads().map(|head| head.record.head_key);
         let new: Vec<HeadKeyId> = all.filter(|id| !last.claimed.contains(id)).collect();
         if new.is_empty() {
             return Ok(());

@@ -20,7 +20,7 @@ use crate::store::nodes::NodeCache;
 use crate::store::stats::Counters;
 use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
-use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, SlotAddr};
+use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, Location, Seq, SlotAddr};
 use crate::volume::PageLocks;
 
 /// Most bytes that one write call changes atomically, if a segment holds as many.
@@ -149,11 +149,12 @@ impl Inner {
     }
 
     /// What applying a record needs beside the catalog.
-    pub fn context(&self, at: SlotAddr) -> Context<'_> {
+    pub fn context(&self, at: SlotAddr, seq: Seq) -> Context<'_> {
         Context {
             nodes: &self.nodes,
             fanout: self.fanout,
             at,
+            seq,
         }
     }
 

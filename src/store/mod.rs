@@ -14,6 +14,7 @@ mod nodes;
 mod open;
 mod options;
 mod read;
+mod remove;
 mod rewrap;
 mod snapshot;
 mod stats;

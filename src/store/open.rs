@@ -264,7 +264,7 @@ fn load_catalog(
     nodes: &NodeCache,
     options: &Options,
 ) -> Result<Catalog> {
-    let mut catalog = Catalog::new(superblock.next);
+    let mut catalog = Catalog::new(superblock.next, superblock.geometry.page_slots());
     let Some(tables) = superblock.tables else {
         return Ok(catalog);
     };
@@ -272,6 +272,7 @@ fn load_catalog(
         nodes,
         fanout: options.fanout,
         at: tables.at,
+        seq: superblock.position.seq,
     };
     for record in load_tables(segments, tables)? {
         match &record {
@@ -282,7 +283,11 @@ fn load_catalog(
                 };
                 segments.note_salt(at, salt.salt);
             }
-            Record::Segment(_) | Record::Lineage(_) | Record::KeyEpoch(_) | Record::Head(_) => {
+            Record::Segment(_)
+            | Record::Lineage(_)
+            | Record::KeyEpoch(_)
+            | Record::Head(_)
+            | Record::Slots(_) => {
                 catalog.apply(&record, context)?;
             }
             _ => {
@@ -312,6 +317,7 @@ fn roll_forward(
             nodes,
             fanout: options.fanout,
             at: batch.at,
+            seq: batch.after.seq,
         };
         for record in Records::new(&batch.records) {
             let record = record.map_err(|damage| Error::Corrupt {

@@ -3,20 +3,25 @@
 use std::ops::Range;
 
 use crate::btree::PageTable;
-use crate::catalog::{Head, discard, set_page, set_zeroes};
+use crate::catalog::{Changed, Head, discard, page_runs, set_page, set_zeroes};
 use crate::error::{Error, Result};
 use crate::format::batch::header_len;
 use crate::format::entry::Entry;
-use crate::format::record::{PageDelta, PageRange, Record};
+use crate::format::record::{PageDelta, PageRange, PageRun, Record};
 use crate::segment::{SealedPage, seal_pages};
 use crate::store::inner::{Inner, Runtime};
-use crate::units::{KeyEpoch, PageNo, SlotAddr};
+use crate::units::{KeyEpoch, PageNo, SLOT_LEN, Seq, SlotAddr};
 use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
 
 /// Explicit zeroes take an item each in memory, so a batch makes only so many.
 const ZERO_PAGES_MAX: u64 = 1 << 16;
 /// What such an item counts as towards the next checkpoint, in bytes of log: as a page's.
 const ZERO_PAGE_COST: u64 = 4096;
+
+/// Most runs of pages that a batch says it clears: 64 KiB of records.
+const RUNS_MAX: usize = 4096;
+/// In short segments they take only this part of a batch: 1 in so many.
+const RUNS_SHARE: usize = 8;
 
 /// The contents that some pages are to have.
 pub(super) struct NewPages<'a> {
@@ -142,25 +147,63 @@ impl Inner {
             self.change(runtime, NewPages { pages, fill: &fill }, None)?;
         }
         let fill = |index: usize, page: &mut [u8]| page.copy_from_slice(&edges[index].1);
-        let mut pages: Vec<PageNo> = edges.iter().map(|(page, _)| *page).collect();
-        let mut first = inner.start.0;
-        loop {
-            let count = match clear {
-                Clear::Zero => (inner.end.0 - first).min(ZERO_PAGES_MAX),
-                Clear::Discard => inner.end.0 - first,
-            };
-            let chunk = (count > 0).then(|| (clear, PageNo(first)..PageNo(first + count)));
-            let new = NewPages {
-                pages: std::mem::take(&mut pages),
+        let pages: Vec<PageNo> = edges.iter().map(|(page, _)| *page).collect();
+        let first = self.clear_chunk(runtime, clear, inner.clone())?;
+        let rest = first.end..inner.end;
+        let chunk = (first.start < first.end).then_some((clear, first));
+        self.change(runtime, NewPages { pages, fill: &fill }, chunk)?;
+        self.checkpoint_if_due()?;
+        self.clear_pages(runtime, clear, rest)
+    }
+
+    /// Clears whole pages, a part of them at a time. The caller has locked them.
+    pub fn clear_pages(
+        &self,
+        runtime: &Runtime,
+        clear: Clear,
+        mut pages: Range<PageNo>,
+    ) -> Result<()> {
+        while pages.start < pages.end {
+            let chunk = self.clear_chunk(runtime, clear, pages.clone())?;
+            pages.start = chunk.end;
+            let fill = |_: usize, _: &mut [u8]| {};
+            let none = NewPages {
+                pages: Vec::new(),
                 fill: &fill,
             };
-            self.change(runtime, new, chunk)?;
+            self.change(runtime, none, Some((clear, chunk)))?;
             self.checkpoint_if_due()?;
-            first += count;
-            if first >= inner.end.0 {
-                return Ok(());
+        }
+        Ok(())
+    }
+
+    /// The first of these pages, so many that one batch can say what was there. Their leaves are
+    /// in memory afterwards.
+    fn clear_chunk(
+        &self,
+        runtime: &Runtime,
+        clear: Clear,
+        mut pages: Range<PageNo>,
+    ) -> Result<Range<PageNo>> {
+        if clear == Clear::Zero {
+            pages.end = pages.end.min(PageNo(pages.start.0 + ZERO_PAGES_MAX));
+        }
+        let geometry = self.segments.geometry();
+        let batch_len = (geometry.segment_slots - 1) as usize * SLOT_LEN;
+        let runs_max = RUNS_MAX.min(batch_len / RUNS_SHARE / PageRun::LEN);
+        let tree = self.head(runtime.head, runtime.kind)?.tree;
+        let mut runs = Vec::new();
+        for item in tree.iter(&self.nodes, pages.clone()) {
+            let (page, entry) = item?;
+            if let Entry::Data(entry) = entry {
+                PageRun::push(&mut runs, &entry, geometry.page_slots());
+            }
+            if runs.len() > runs_max {
+                pages.end = page;
+                break;
             }
         }
+        Ok(pages)
     }
 
     /// The partial pages of a range with the range zeroed, where anything is mapped.
@@ -222,18 +265,10 @@ impl Inner {
             sealed = self.seal(runtime, &new)?;
         }
         let mut tree = head.tree.clone();
-        let cleared = clear.map(|(clear, pages)| {
-            let count = pages.end.0 - pages.start.0;
-            (
-                clear,
-                PageRange {
-                    head: runtime.head,
-                    key_epoch,
-                    first: pages.start,
-                    count,
-                },
-            )
-        });
+        let cleared = match clear {
+            Some((clear, pages)) => Some((clear, self.range_of(&head, pages)?)),
+            None => None,
+        };
         let mut records = Vec::new();
         let body_slots = new.pages.len() as u32 * self.segments.geometry().page_slots();
         let cleared_something = match &cleared {
@@ -248,13 +283,9 @@ impl Inner {
             records_len += Record::pages_len(new.pages.len());
         }
         let place = self.place(&mut commit, records_len, body_slots)?;
-        if !new.pages.is_empty() {
-            let deltas = self.set_in(&mut tree, &sealed, place.body())?;
-            Record::Pages {
-                head: runtime.head,
-                deltas,
-            }
-            .encode(&mut records);
+        let deltas = self.set_in(&mut tree, &sealed, place.body())?;
+        if !deltas.is_empty() {
+            Record::encode_pages(runtime.head, &deltas, &mut records);
         }
         let (salt, bytes) = (sealed.salt, sealed.into_batch(records_len));
         self.append(&mut commit, place, salt, &records, bytes)?;
@@ -262,8 +293,28 @@ impl Inner {
             // A short record, but an item a page in memory until a checkpoint writes the nodes.
             commit.log_len += range.count * ZERO_PAGE_COST;
         }
-        self.state.write().install(runtime.head, tree);
+        let gone = cleared.as_ref().map_or(&[][..], |(_, range)| &range.gone);
+        let changed = Changed {
+            tree,
+            deltas: &deltas,
+            gone,
+        };
+        let seq = commit.log.position().seq;
+        self.state.write().install(runtime.head, changed, seq);
         Ok(())
+    }
+
+    /// A range of a head's pages, and which of them have contents.
+    fn range_of(&self, head: &Head, pages: Range<PageNo>) -> Result<PageRange> {
+        let page_slots = self.segments.geometry().page_slots();
+        let context = self.context(SlotAddr::default(), Seq(0));
+        Ok(PageRange {
+            head: head.record.head,
+            key_epoch: head.record.key_epoch,
+            first: pages.start,
+            count: pages.end.0 - pages.start.0,
+            gone: page_runs(&head.tree, pages, page_slots, context)?,
+        })
     }
 
     /// Reads the leaves that pages are in, so that nobody waits for that behind the commit lock.
@@ -344,7 +395,7 @@ impl Inner {
         range: &PageRange,
         records: &mut Vec<u8>,
     ) -> Result<bool> {
-        let context = self.context(SlotAddr::default());
+        let context = self.context(SlotAddr::default(), Seq(0));
         let changed = match clear {
             Clear::Zero => {
                 set_zeroes(tree, range, context)?;
@@ -354,8 +405,8 @@ impl Inner {
         };
         if changed {
             match clear {
-                Clear::Zero => Record::Zeroes(*range).encode(records),
-                Clear::Discard => Record::Discard(*range).encode(records),
+                Clear::Zero => Record::Zeroes(range.clone()).encode(records),
+                Clear::Discard => Record::Discard(range.clone()).encode(records),
             }
         }
         Ok(changed)
@@ -378,7 +429,7 @@ impl Inner {
                 old_at: None,
                 old_key_epoch: None,
             };
-            let old = set_page(tree, &delta, self.context(at))?;
+            let old = set_page(tree, &delta, self.context(at, Seq(0)))?;
             delta.old_at = match &old {
                 Some(Entry::Data(data)) => Some(data.at),
                 _ => None,

@@ -69,7 +69,7 @@ fn discard_by_subtree() {
             panic!("one batch")
         };
         assert_eq!((batch.len, batch.records.len()), (3 * PAGE, 2));
-        let Record::Discard(range) = batch.records[0] else {
+        let Record::Discard(range) = &batch.records[0] else {
             panic!("{:?}", batch.records)
         };
         assert_eq!((range.first.0, range.count), (first + 1, end - first - 1));

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::BatchHead;
 use crate::format::record::{PageRange, Record, Records};
 use crate::format::segment::{SegmentHeader, segment_file_name};
+use crate::format::slots::SlotsPurpose;
 use crate::format::superblock::Geometry;
 use crate::io::Disk;
 use crate::units::{HeadId, Location, SegmentId, Seq, SlotAddr, StoreId};
@@ -181,6 +182,20 @@ fn view(record: &Record) -> RecordView {
         Record::Salt(salt) => {
             let detail = format!("segment {} from slot {}", salt.segment, salt.first_slot);
             ("salt", None, 1, detail)
+        }
+        Record::Slots(slots) => {
+            let count = slots.runs.iter().map(|&(_, count)| u64::from(count)).sum();
+            let what = match slots.purpose {
+                SlotsPurpose::Live => "live".to_owned(),
+                SlotsPurpose::DeadPages(bucket) => {
+                    format!("pages that lineage epoch {} let go of", bucket.lineage)
+                }
+                SlotsPurpose::DeadNodes(bucket) => {
+                    format!("nodes that lineage epoch {} let go of", bucket.lineage)
+                }
+            };
+            let detail = format!("{what} in segment {}", slots.segment);
+            ("slots", None, count, detail)
         }
         Record::Table { part, .. } => ("table", None, 1, format!("part {part}")),
         Record::Summary(summary) => {

@@ -330,6 +330,7 @@ pub fn head(id: u32, kind: HeadKind, name: &str, root: RootSource, epoch: u32) -
         kms_key: KMS_KEY,
         head_key: HeadKeyId([id as u8; 16]),
         wrapped_key: [1; WRAPPED_LEN],
+        page_count: 0,
         name: name.to_owned(),
     }
 }
@@ -340,5 +341,6 @@ pub fn range(head: u32, key_epoch: u32, first: u64, count: u64) -> PageRange {
         key_epoch: KeyEpoch(key_epoch),
         first: PageNo(first),
         count,
+        gone: Vec::new(),
     }
 }

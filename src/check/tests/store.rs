@@ -134,6 +134,7 @@ fn epoch(id: u32, above: u32) -> [Record; 2] {
             lineage: LineageEpoch(id),
             parent: (above > 0).then_some(LineageEpoch(above)),
             changed: true,
+            beside: None,
         }),
         Record::KeyEpoch(Box::new(KeyEpochRecord {
             key_epoch: KeyEpoch(id),
@@ -143,6 +144,8 @@ fn epoch(id: u32, above: u32) -> [Record; 2] {
             commitment: [3; 32],
             above: (above > 0).then(|| link(above)),
             far: (depth > 1).then(|| link(1)),
+            live_pages: 0,
+            live_nodes: 0,
         })),
     ]
 }

@@ -6,8 +6,10 @@ use crate::format::catalog::{
     HeadKind, HeadRecord, HeadState, KeyEpochRecord, KeyLink, LineageRecord, NAME_LEN_MAX,
     RootSource, SaltRecord, SegmentRecord,
 };
+use crate::format::entry::DataEntry;
 use crate::format::node::{LEVEL_MAX, NodeRef};
-use crate::format::record::{PageDelta, PageRange, Record, Records};
+use crate::format::record::{PageDelta, PageRange, PageRun, Record, Records};
+use crate::format::slots::{Bucket, SlotsPurpose, SlotsRecord};
 use crate::format::summary::{Summary, SummaryBatch};
 use crate::format::superblock::{Position, TableRef};
 use crate::format::tests::data;
@@ -35,6 +37,7 @@ fn head(root: RootSource, name: &str) -> HeadRecord {
         kms_key: KeyId([3; 16]),
         head_key: HeadKeyId([4; 16]),
         wrapped_key: [5; WRAPPED_LEN],
+        page_count: 1 << 40,
         name: name.to_owned(),
     }
 }
@@ -52,6 +55,8 @@ fn key_epoch(above: Option<u32>, far: Option<u32>) -> KeyEpochRecord {
         commitment: [7; 32],
         above: above.map(link),
         far: far.map(link),
+        live_pages: 1 << 33,
+        live_nodes: 1 << 34,
     }
 }
 
@@ -71,6 +76,24 @@ fn lineage(lineage: u32, parent: u32, changed: bool) -> Record {
         lineage: LineageEpoch(lineage),
         parent,
         changed,
+        beside: None,
+    })
+}
+
+fn beside(lineage: u32, sibling: u32) -> Record {
+    Record::Lineage(LineageRecord {
+        lineage: LineageEpoch(lineage),
+        parent: None,
+        changed: false,
+        beside: Some(LineageEpoch(sibling)),
+    })
+}
+
+fn slots(purpose: SlotsPurpose, runs: &[(u32, u32)]) -> Record {
+    Record::Slots(SlotsRecord {
+        purpose,
+        segment: SegmentId(77),
+        runs: runs.to_vec(),
     })
 }
 
@@ -125,7 +148,18 @@ pub(super) fn samples() -> Vec<Record> {
         key_epoch: KeyEpoch(1),
         first: PageNo(1 << 50),
         count: u64::MAX >> 13,
+        gone: Vec::new(),
     };
+    let run = PageRun {
+        at: SlotAddr { slot: 9, ..at },
+        count: 3,
+        key_epoch: KeyEpoch(u32::MAX),
+    };
+    let bucket = Bucket {
+        lineage: LineageEpoch(9),
+        key_epoch: KeyEpoch(8),
+    };
+    let every_other: Vec<_> = (50..400).map(|number| (number * 2, 1)).collect();
     let node = NodeRef {
         at,
         level: LEVEL_MAX,
@@ -146,8 +180,19 @@ pub(super) fn samples() -> Vec<Record> {
             head: HeadId(1),
             deltas: Vec::new(),
         },
-        Record::Zeroes(range),
+        Record::Zeroes(range.clone()),
+        Record::Discard(PageRange {
+            gone: vec![run, run],
+            ..range.clone()
+        }),
         Record::Discard(range),
+        slots(SlotsPurpose::Live, &[(1, 16_000)]),
+        slots(SlotsPurpose::DeadPages(bucket), &every_other),
+        slots(
+            SlotsPurpose::DeadNodes(bucket),
+            &[(1, 1), (3, (1 << 24) - 3)],
+        ),
+        beside(5, 4),
         Record::Nodes(vec![0, 1, u32::MAX]),
         Record::Nodes(Vec::new()),
         lineage(1, 0, false),
@@ -273,7 +318,7 @@ fn an_unknown_kind_and_a_reserved_field_are_refused() {
         salt: [9; 12],
     };
     let bytes = encoded(&Record::Salt(salt));
-    for kind in [0, 12, 13, 255] {
+    for kind in [0, 13, 14, 255] {
         let mut bytes = bytes.clone();
         bytes.first_mut().into_iter().for_each(|byte| *byte = kind);
         assert_eq!(decoded(&bytes), Err(Damage::OutOfRange("record kind")));
@@ -330,11 +375,11 @@ fn a_head_that_cannot_be_is_refused() {
 fn epochs_that_cannot_be_are_refused() {
     assert_eq!(
         decoded(&encoded(&lineage(5, 5, false))),
-        Err(Damage::OutOfRange("parent"))
+        Err(Damage::OutOfRange("parent or beside"))
     );
     assert_eq!(
         decoded(&encoded(&lineage(5, 6, false))),
-        Err(Damage::OutOfRange("parent"))
+        Err(Damage::OutOfRange("parent or beside"))
     );
     assert_eq!(refused(&lineage(5, 1, true), 8, 2), Some(Damage::NotZero));
     assert_eq!(refused(&lineage(5, 1, true), 12, 1), Some(Damage::NotZero));
@@ -367,6 +412,7 @@ fn ranges_and_pages_that_cannot_be_are_refused() {
             key_epoch,
             first: PageNo(first),
             count,
+            gone: Vec::new(),
         })
     };
     let bad = Err(Damage::OutOfRange("key_epoch or page_count"));
@@ -415,4 +461,56 @@ fn a_delta_replaces_what_it_says_and_nothing_else() {
             assert_eq!(delta.replaces(old.as_ref()), old == fits);
         }
     }
+}
+
+#[test]
+fn a_lineage_epoch_is_below_one_or_beside_one() {
+    // Its number is in the first four bytes, its parent in the next, its sibling in the last.
+    let bad = Some(Damage::OutOfRange("parent or beside"));
+    assert_eq!(refused(&beside(5, 4), 4, 1), bad);
+    assert_eq!(refused(&beside(5, 4), 12, 5), bad);
+}
+
+#[test]
+fn slots_that_cannot_be_are_refused() {
+    let runs = slots(SlotsPurpose::Live, &[(5, 200), (300, 100)]);
+    let out_of_range = |what| Some(Damage::OutOfRange(what));
+    assert_eq!(
+        refused(&runs, 4, 9),
+        out_of_range("purpose, lineage or key_epoch")
+    );
+    assert_eq!(
+        refused(&runs, 8, 1),
+        out_of_range("purpose, lineage or key_epoch")
+    );
+    assert_eq!(refused(&runs, 5, 3), out_of_range("form"));
+    assert_eq!(refused(&runs, 6, 1), Some(Damage::NotZero));
+    assert_eq!(refused(&runs, 16, 64), out_of_range("form"));
+    assert_eq!(refused(&runs, 20, 1), out_of_range("count"));
+    // The first run, its length, and the second run.
+    assert_eq!(refused(&runs, 24, 0), out_of_range("segment or slots"));
+    assert_eq!(refused(&runs, 28, 0), out_of_range("slot run"));
+    assert_eq!(refused(&runs, 33, 0), out_of_range("slot run"));
+    assert_eq!(refused(&runs, 35, 1), out_of_range("slot run"));
+    let every_other: Vec<_> = (50..400).map(|number| (number * 2, 1)).collect();
+    let bits = slots(SlotsPurpose::Live, &every_other);
+    assert!(encoded(&bits).len() < 8 * every_other.len() / 4);
+    assert_eq!(refused(&bits, 16, 1), out_of_range("count or first_slot"));
+    assert_eq!(refused(&bits, 19, 1), out_of_range("count or first_slot"));
+}
+
+#[test]
+fn pages_become_runs_if_they_follow_each_other() {
+    let mut runs = Vec::new();
+    let first = data(1);
+    for (slot, epoch) in [(10, 1), (14, 1), (18, 1), (22, 2), (27, 2), (23, 2)] {
+        let page = DataEntry {
+            at: SlotAddr { slot, ..first.at },
+            key_epoch: KeyEpoch(epoch),
+            ..first
+        };
+        PageRun::push(&mut runs, &page, 4);
+    }
+    let seen: Vec<_> = runs.iter().map(|run| (run.at.slot, run.count)).collect();
+    assert_eq!(seen, [(10, 3), (22, 1), (27, 1), (23, 1)]);
 }

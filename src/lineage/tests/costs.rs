@@ -39,6 +39,7 @@ impl Source {
             lineage,
             parent,
             changed: false,
+            beside: None,
         };
         self.lineage.insert(&record).expect("a parent");
         self.lineage.set_row(KeyEpoch(self.last), lineage);

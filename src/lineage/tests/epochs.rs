@@ -47,6 +47,7 @@ fn an_epoch_goes_below_one_that_exists_and_is_older() {
             lineage: LineageEpoch(4),
             parent: Some(LineageEpoch(parent)),
             changed: false,
+            beside: None,
         };
         assert!(matches!(tree.insert(&record), Err(Damage::Inconsistent(_))));
     }
@@ -64,11 +65,13 @@ fn an_epoch_that_is_inserted_again_moves_with_what_it_has() {
         lineage: LineageEpoch(7),
         parent: Some(LineageEpoch(2)),
         changed: true,
+        beside: None,
     };
     let third = LineageRecord {
         lineage: LineageEpoch(8),
         parent: Some(LineageEpoch(3)),
         changed: false,
+        beside: None,
     };
     tree.insert(&third).unwrap();
     tree.insert(&record).unwrap();

@@ -160,6 +160,7 @@ impl Store {
             lineage,
             parent,
             changed: false,
+            beside: None,
         };
         self.lineage.insert(&record).expect("a parent");
         self.last.lineage = self.last.lineage.max(lineage.0);
