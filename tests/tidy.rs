@@ -23,7 +23,7 @@ const RANKS: &[&[&str]] = &[
 ];
 /// `check` stands beside the ranks, so that no mistake of the engine is repeated there.
 const CHECK_MAY_USE: &[&str] = &[
-    "error", "units", "sync", "source", "io", "crypto", "format", "kms",
+    "error", "units", "slots", "sync", "source", "io", "crypto", "format", "kms",
 ];
 const MAY_SYNC: &[&str] = &["src/store/commit.rs", "src/io/publish.rs"];
 const FORWARD_SYNC: &[&str] = &["src/io/real.rs", "src/io/fault.rs", "src/io/sim/"];

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::crypto::hash;
 use crate::format::entry::DataEntry;
+use crate::slots::SlotSet;
 use crate::units::{PageNo, SegmentId, SlotAddr};
 
 /// Claims of slots.
@@ -32,7 +33,8 @@ pub(super) enum Claim {
 }
 
 const PAGE: u64 = 1;
-const METADATA: u64 = 2;
+const NODE: u64 = 2;
+const HEADER: u64 = 3;
 const KIND_MASK: u64 = 3;
 
 impl Claimant {
@@ -49,14 +51,14 @@ impl Claimant {
 
     /// A node, by its hash.
     pub fn node(hash_of_node: &[u8; 32]) -> Self {
-        Self::new(hash_of_node, METADATA)
+        Self::new(hash_of_node, NODE)
     }
 
     /// The header slots of the batch at a place.
     pub fn header(at: SlotAddr) -> Self {
         let mut identity = at.segment.0.to_le_bytes().to_vec();
         identity.extend_from_slice(&at.slot.to_le_bytes());
-        Self::new(&identity, METADATA)
+        Self::new(&identity, HEADER)
     }
 
     /// Whether it is a page.
@@ -90,6 +92,17 @@ impl Claims {
         }
     }
 
+    /// The slots that pages and nodes have.
+    pub fn of_items(&self) -> SlotSet {
+        let mut items = SlotSet::default();
+        for (&segment, slots) in &self.slots {
+            let has_item = |mark: u64| mark != 0 && mark & KIND_MASK != HEADER;
+            let taken = (0..).zip(slots).filter(|&(_, &mark)| has_item(mark));
+            items.extend(taken.map(|(slot, _)| SlotAddr { segment, slot }));
+        }
+        items
+    }
+
     /// Claims slots of a segment that is known to have them.
     pub fn claim(&mut self, at: SlotAddr, count: u32, claimant: Claimant) -> Claim {
         let all = self.segment_slots as usize;
@@ -113,10 +126,10 @@ impl Claims {
             None => Claim::Same,
             // Free slots beside taken ones: look at who has the others.
             Some(0) => match slots.iter().find(|&&slot| slot != 0) {
-                Some(slot) if slot & KIND_MASK == METADATA => Claim::TakenByMetadata,
+                Some(slot) if slot & KIND_MASK != PAGE => Claim::TakenByMetadata,
                 _ => Claim::TakenByPage,
             },
-            Some(slot) if slot & KIND_MASK == METADATA => Claim::TakenByMetadata,
+            Some(slot) if slot & KIND_MASK != PAGE => Claim::TakenByMetadata,
             Some(_) => Claim::TakenByPage,
         }
     }

@@ -150,6 +150,10 @@ codes! {
         "The ciphertext of a page cannot be read or does not match its checksum."
     NODE_NOT_WRITTEN CorruptMetadata "OF-0515 node-not-written"
         "A node is said to be in a slot that was never written."
+    SLOT_NOT_LIVE CorruptMetadata "OF-0516 slot-not-live"
+        "A page table names a slot that the tables count as free: it would be reclaimed."
+    SLOT_LEAKED Leak "OF-0517 slot-leaked"
+        "The tables count a slot as live that no page table names."
 
     ROLLED_BACK Rollback "OF-0601 rolled-back"
         "The KMS has seen a later change of the store, or another one in its place: it was set back."

@@ -29,6 +29,8 @@ pub(super) struct Image<'a> {
     /// Tables could be read, so the state is all there is.
     pub complete: bool,
     pub state: State,
+    /// The moment that the tables are of.
+    pub start: Position,
     /// The end of the log.
     pub end: Position,
     /// Batches after the superblock.
@@ -57,6 +59,7 @@ impl<'a> Image<'a> {
             complete: start.is_some(),
             authenticated: chosen.authenticated,
             state: State::default(),
+            start: chosen.newest.position,
             end: chosen.newest.position,
             log_batches: 0,
             torn_tail: false,
@@ -68,6 +71,7 @@ impl<'a> Image<'a> {
         if let Some((position, tables)) = start {
             image.state = tables.state;
             image.headers = tables.batches;
+            image.start = position;
             image.end = position;
         }
         // Without tables the end of the log is found all the same, by the superblock.

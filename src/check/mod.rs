@@ -24,6 +24,7 @@ mod replay;
 mod report;
 mod scan;
 mod segments;
+mod space;
 mod spans;
 mod state;
 mod summaries;
@@ -91,6 +92,7 @@ fn check_image(image: &Image<'_>, options: &CheckOptions, findings: &mut Finding
     for head in image.state.heads.values().filter(|head| !head.is_deleted()) {
         walk.head(head);
     }
+    space::check(image, &walk.claims.of_items(), walk.findings);
     stats.add_walk(walk.counts, image.superblock.geometry.page_len);
     stats
 }

@@ -13,6 +13,8 @@ use crate::format::catalog::{
 use crate::format::entry::Entry;
 use crate::format::node::{Items, NodeRef};
 use crate::format::record::Record;
+use crate::format::slots::SlotsPurpose;
+use crate::slots::SlotSet;
 use crate::units::{HeadId, KeyEpoch, LineageEpoch, PageNo, SegmentId, SlotAddr};
 
 /// The catalog, and what the log changed in page tables.
@@ -22,6 +24,8 @@ pub(super) struct State {
     pub lineages: BTreeMap<LineageEpoch, LineageRecord>,
     pub key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
     pub segments: BTreeMap<SegmentId, SegmentRecord>,
+    /// Slots that the tables say live items take.
+    pub live: SlotSet,
     /// Salts by the first slot they are for.
     pub salts: BTreeMap<SlotAddr, [u8; 12]>,
 }
@@ -138,8 +142,15 @@ impl State {
                     self.salts.insert(first, record.salt).is_some(),
                 )
             }
-            // Derived from the rest.
-            Record::Slots(_) => return,
+            Record::Slots(record) => {
+                if record.purpose == SlotsPurpose::Live {
+                    for (slot, count) in record.runs {
+                        let segment = record.segment;
+                        self.live.insert_run(SlotAddr { segment, slot }, count);
+                    }
+                }
+                return;
+            }
             Record::Pages { .. }
             | Record::Zeroes(_)
             | Record::Discard(_)

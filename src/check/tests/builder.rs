@@ -104,6 +104,11 @@ impl<'a> Builder<'a> {
         self.moved_to = Some(SlotAddr { segment, slot: 1 });
     }
 
+    /// The slot after the last batch.
+    pub fn end(&self) -> SlotAddr {
+        self.position.end
+    }
+
     fn next_at(&self) -> SlotAddr {
         self.moved_to.unwrap_or(self.position.end)
     }

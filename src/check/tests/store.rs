@@ -9,6 +9,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::Entry;
 use crate::format::record::Record;
+use crate::format::slots::{SlotsPurpose, SlotsRecord};
 use crate::format::superblock::{Geometry, NextIds, Superblock, WrappedStoreKey};
 use crate::io::sim::{SimDisk, SimRandom};
 use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
@@ -68,6 +69,7 @@ fn first_checkpoint(store: &mut Builder<'_>) -> RootSource {
     let mut records = vec![segment(store, 1), salt(1)];
     records.extend(epochs.into_iter().flatten());
     records.push(volume(1, "db", old, 1));
+    records.push(live(store));
     let table = store.write_tables(false, records);
     store.write_superblock(&superblock(store, 0, 2), Some(table));
     old
@@ -93,6 +95,7 @@ fn second_checkpoint(store: &mut Builder<'_>, old: RootSource) {
     );
     records.push(volume(1, "db", top, 2));
     records.push(volume(2, "clone", old, 3));
+    records.push(live(store));
     let table = store.write_tables(true, records);
     store.write_superblock(&superblock(store, 1, 4), Some(table));
 }
@@ -120,6 +123,15 @@ fn tail(store: &mut Builder<'_>) {
     gone.state = HeadState::Deleted;
     store.append(vec![Record::Head(Box::new(gone))], &[]);
     store.write_pages(vec![], 2, 3, &[5]);
+}
+
+/// All slots of the first segment that are written.
+fn live(store: &Builder<'_>) -> Record {
+    Record::Slots(SlotsRecord {
+        purpose: SlotsPurpose::Live,
+        segment: SegmentId(1),
+        runs: vec![(1, store.end().slot - 1)],
+    })
 }
 
 /// A lineage epoch and a key epoch of one number.

@@ -2,6 +2,8 @@
 
 use crate::format::entry::Entry;
 use crate::format::node::Items;
+use crate::format::record::Record;
+use crate::format::slots::SlotsRecord;
 use crate::units::{KeyEpoch, LineageEpoch, PageNo, SegmentId, SlotAddr};
 
 use super::super::builder::Piece;
@@ -194,4 +196,23 @@ fn a_slot_is_one_thing() {
 #[test]
 fn pages_match_their_checksums() {
     expect("OF-0514", leaf("b", |pages| data(&mut pages[0].1).crc ^= 1));
+}
+
+#[test]
+fn what_is_named_is_live() {
+    let records = |t: &mut Vec<Record>, change: &dyn Fn(&mut SlotsRecord)| {
+        for record in t {
+            if let Record::Slots(slots) = record {
+                change(slots);
+            }
+        }
+    };
+    expect_only(
+        "OF-0516",
+        tables(move |t| records(t, &|slots| slots.runs[0].1 -= 20)),
+    );
+    expect(
+        "OF-0516",
+        tables(|t| t.retain(|r| !matches!(r, Record::Slots(_)))),
+    );
 }

@@ -1,0 +1,50 @@
+//! Whether the tables count as live just what page tables name.
+
+use crate::check::codes;
+use crate::check::finding::Findings;
+use crate::check::image::Image;
+use crate::slots::SlotSet;
+use crate::units::SlotAddr;
+
+/// Compares what heads name with the live slots of the tables. What was written after those is
+/// not in them.
+pub(super) fn check(image: &Image<'_>, named: &SlotSet, findings: &mut Findings) {
+    let live = &image.state.live;
+    let log_from = image.start.end;
+    let mut missing = named.clone();
+    missing.subtract(live);
+    let before = missing.iter().filter(|&at| at < log_from);
+    for (at, count) in runs(before) {
+        let message = format!(
+            "it and {} slots after it are named by page tables",
+            count - 1
+        );
+        findings.add(codes::SLOT_NOT_LIVE, at, message);
+    }
+    // A deleted head still has its slots, and the log may have let go of some.
+    let is_settled = image.log_batches == 0 && !image.state.heads.values().any(|h| h.is_deleted());
+    if is_settled {
+        let mut leaked = live.clone();
+        leaked.subtract(named);
+        for (at, count) in runs(leaked.iter()) {
+            let message = format!("it and {} slots after it are named by nothing", count - 1);
+            findings.add(codes::SLOT_LEAKED, at, message);
+        }
+    }
+}
+
+/// Slots that follow each other, as first slots and numbers.
+fn runs(slots: impl Iterator<Item = SlotAddr>) -> Vec<(SlotAddr, u32)> {
+    let mut runs: Vec<(SlotAddr, u32)> = Vec::new();
+    for at in slots {
+        match runs.last_mut() {
+            Some((first, count))
+                if first.segment == at.segment && first.slot + *count == at.slot =>
+            {
+                *count += 1;
+            }
+            _ => runs.push((at, 1)),
+        }
+    }
+    runs
+}
