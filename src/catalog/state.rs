@@ -6,6 +6,7 @@ use crate::btree::{Fanout, NodeSource, PageTable};
 use crate::error::{Damage, Error, Result};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState, KeyEpochRecord, RootSource};
 use crate::format::entry::Entry;
+use crate::format::quota::Quota;
 use crate::format::record::{PageDelta, PageRange, Record};
 use crate::format::superblock::NextIds;
 use crate::lineage::LineageTree;
@@ -27,6 +28,7 @@ pub struct Catalog {
     names: HashMap<(HeadKind, String), HeadId>,
     lineage: LineageTree,
     key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
+    quota: Quota,
     next: NextIds,
 }
 
@@ -81,6 +83,7 @@ impl Catalog {
             names: HashMap::new(),
             lineage: LineageTree::default(),
             key_epochs: BTreeMap::new(),
+            quota: Quota::default(),
             next,
         }
     }
@@ -117,6 +120,16 @@ impl Catalog {
     /// A key epoch.
     pub fn key_epoch(&self, id: KeyEpoch) -> Option<&KeyEpochRecord> {
         self.key_epochs.get(&id)
+    }
+
+    /// How much the store may take.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Heads that are not deleted.
+    pub fn live_count(&self) -> u64 {
+        self.names.len() as u64
     }
 
     /// How much there is of everything.
@@ -197,6 +210,7 @@ impl Catalog {
                 self.next.key_epoch = self.next.key_epoch.max(KeyEpoch(record.key_epoch.0 + 1));
                 self.key_epochs.insert(record.key_epoch, (**record).clone());
             }
+            Record::Quota(quota) => self.quota = *quota,
             // These say where things are, not what they are.
             Record::Nodes(_)
             | Record::Segment(_)
@@ -274,7 +288,8 @@ impl Catalog {
             .key_epochs
             .values()
             .map(|key| Record::KeyEpoch(Box::new(key.clone())));
-        lineage.chain(keys).collect()
+        let quota = (self.quota != Quota::default()).then_some(Record::Quota(self.quota));
+        lineage.chain(keys).chain(quota).collect()
     }
 }
 

@@ -138,6 +138,8 @@ impl State {
                     self.salts.insert(first, record.salt).is_some(),
                 )
             }
+            // It bounds what comes, and says nothing of what is there.
+            Record::Quota(_) => return,
             Record::Pages { .. }
             | Record::Zeroes(_)
             | Record::Discard(_)

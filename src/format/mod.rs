@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod entry;
 pub mod layout;
 pub mod node;
+pub mod quota;
 pub mod record;
 pub mod segment;
 pub mod summary;
@@ -31,6 +32,7 @@ pub const LAYOUT: &[layout::Struct] = &[
     catalog::DiskKeyEpoch::LAYOUT,
     catalog::DiskSegment::LAYOUT,
     catalog::DiskSalt::LAYOUT,
+    quota::DiskQuota::LAYOUT,
     record::DiskTable::LAYOUT,
     summary::DiskSummary::LAYOUT,
     summary::DiskSummaryItem::LAYOUT,

@@ -12,6 +12,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::{DataEntry, DiskEntry, Entry};
 use crate::format::layout::disk_struct;
+use crate::format::quota::Quota;
 use crate::format::summary::Summary;
 use crate::format::superblock::TableRef;
 use crate::units::{HeadId, KeyEpoch, PageNo, SegmentId, SlotAddr};
@@ -27,11 +28,12 @@ const SEGMENT: u16 = 8;
 const SALT: u16 = 9;
 const TABLE: u16 = 10;
 const SUMMARY: u16 = 11;
+const QUOTA: u16 = 12;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 quota.
         kind: U16,
         /// Zero.
         reserved: U16,
@@ -132,6 +134,8 @@ pub enum Record {
     },
     /// What the batches of the segment before say. It changes nothing.
     Summary(Box<Summary>),
+    /// How much the store may take, from now on.
+    Quota(Quota),
 }
 
 /// A page that was written, and what it took the place of.
@@ -247,6 +251,7 @@ impl Record {
             Self::Salt(_) => SALT,
             Self::Table { .. } => TABLE,
             Self::Summary(_) => SUMMARY,
+            Self::Quota(_) => QUOTA,
         }
     }
 
@@ -282,6 +287,7 @@ impl Record {
             Self::Segment(segment) => segment.encode(out),
             Self::Salt(salt) => salt.encode(out),
             Self::Summary(summary) => summary.encode(out),
+            Self::Quota(quota) => quota.encode(out),
             Self::Table { part, previous } => {
                 let at = previous.map(|table| table.at).unwrap_or_default();
                 let disk = DiskTable {
@@ -310,6 +316,7 @@ impl Record {
             SEGMENT => Self::Segment(SegmentRecord::decode(body)?),
             SALT => Self::Salt(SaltRecord::decode(body)?),
             SUMMARY => Self::Summary(Box::new(Summary::decode(body)?)),
+            QUOTA => Self::Quota(Quota::decode(body)?),
             TABLE => {
                 let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 let segment = SegmentId(disk.previous_segment.get());

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::store::branch::Making;
 use crate::store::cursor::Cursor;
 use crate::store::import::Import;
-use crate::store::info::{SnapshotType, Usage, VolumeInfo};
+use crate::store::info::{DeletionProtection, SnapshotType, Usage, VolumeInfo};
 use crate::store::inner::Runtime;
 use crate::store::snapshot::Snapshot;
 use crate::store::worker::Opened;
@@ -98,6 +98,14 @@ impl Volume {
         let name = crate::catalog::check_volume_name(name)?;
         self.store.update(&self.runtime, |record| {
             record.name = name;
+            Ok(())
+        })
+    }
+
+    /// Protects the volume against deletion, or ends that. Durable on return.
+    pub fn set_deletion_protection(&self, protection: DeletionProtection) -> Result<()> {
+        self.store.update(&self.runtime, |record| {
+            record.protected = protection == DeletionProtection::On;
             Ok(())
         })
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::btree::PageTable;
 use crate::catalog::{Head, discard, set_page, set_zeroes};
 use crate::error::{Error, Result};
-use crate::format::batch::header_len;
+use crate::format::batch::{header_len, header_slots};
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, Record};
 use crate::segment::{SealedPage, seal_pages};
@@ -246,6 +246,10 @@ impl Inner {
         let mut records_len = records.len();
         if !new.pages.is_empty() {
             records_len += Record::pages_len(new.pages.len());
+        }
+        // The edges of a discard go through: with it the store can get smaller.
+        if !matches!(cleared, Some((Clear::Discard, _))) {
+            self.check_quota(&commit, header_slots(records_len) + body_slots)?;
         }
         let place = self.place(&mut commit, records_len, body_slots)?;
         if !new.pages.is_empty() {

@@ -8,6 +8,8 @@ mod keys;
 mod kill;
 mod limits;
 mod model;
+mod protection;
+mod quota;
 mod rollback;
 mod sparse;
 mod stats;

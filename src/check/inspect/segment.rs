@@ -182,6 +182,11 @@ fn view(record: &Record) -> RecordView {
             let detail = format!("segment {} from slot {}", salt.segment, salt.first_slot);
             ("salt", None, 1, detail)
         }
+        Record::Quota(quota) => {
+            let bound = |bound: Option<u64>| bound.map_or("any".to_owned(), |it| it.to_string());
+            let (bytes, heads) = (bound(quota.bytes), bound(quota.heads));
+            ("quota", None, 1, format!("{bytes} bytes, {heads} heads"))
+        }
         Record::Table { part, .. } => ("table", None, 1, format!("part {part}")),
         Record::Summary(summary) => {
             let detail = format!("of segment {}", summary.segment);

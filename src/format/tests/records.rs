@@ -7,6 +7,7 @@ use crate::format::catalog::{
     RootSource, SaltRecord, SegmentRecord,
 };
 use crate::format::node::{LEVEL_MAX, NodeRef};
+use crate::format::quota::Quota;
 use crate::format::record::{PageDelta, PageRange, Record, Records};
 use crate::format::summary::{Summary, SummaryBatch};
 use crate::format::superblock::{Position, TableRef};
@@ -22,6 +23,7 @@ fn head(root: RootSource, name: &str) -> HeadRecord {
         head: HeadId(5),
         kind: HeadKind::Volume,
         automated: false,
+        protected: false,
         state: HeadState::Available,
         root,
         lineage: LineageEpoch(6),
@@ -201,6 +203,15 @@ pub(super) fn samples() -> Vec<Record> {
         };
         samples.push(Record::Head(Box::new(record)));
     }
+    samples.push(Record::Quota(Quota::default()));
+    samples.push(Record::Quota(Quota {
+        bytes: Some(1 << 40),
+        heads: Some(7),
+    }));
+    samples.push(Record::Head(Box::new(HeadRecord {
+        protected: true,
+        ..head(RootSource::Keep, "p")
+    })));
     samples
 }
 
@@ -304,8 +315,9 @@ fn a_head_that_cannot_be_is_refused() {
     for state in [0, 6, 255] {
         assert_eq!(refused(&record, 5, state), out_of_range("state"));
     }
-    assert_eq!(refused(&record, 7, 1), out_of_range("automated"));
-    assert_eq!(refused(&record, 7, 2), out_of_range("automated"));
+    for flags in [1, 3, 4, 255] {
+        assert_eq!(refused(&record, 7, flags), out_of_range("flags"));
+    }
     for root_kind in [0, 5, 255] {
         assert_eq!(refused(&record, 6, root_kind), out_of_range("root_kind"));
     }
