@@ -28,12 +28,12 @@ const SEGMENT: u16 = 8;
 const SALT: u16 = 9;
 const TABLE: u16 = 10;
 const SUMMARY: u16 = 11;
-const QUOTA: u16 = 12;
+const QUOTA: u16 = 13;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 quota.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 13 quota.
         kind: U16,
         /// Zero.
         reserved: U16,

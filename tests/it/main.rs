@@ -10,6 +10,7 @@ mod limits;
 mod model;
 mod protection;
 mod quota;
+mod rekey;
 mod rollback;
 mod sparse;
 mod stats;

@@ -7,6 +7,7 @@ pub mod discard;
 mod list;
 mod map;
 mod read;
+mod rekey;
 mod write;
 
 use clap::Subcommand;
@@ -30,6 +31,7 @@ pub enum Command {
     Resize(change::Resize),
     Rename(change::Rename),
     Modify(change::Modify),
+    Rekey(rekey::Rekey),
     Delete(delete::Delete),
 }
 
@@ -46,6 +48,7 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Resize(args) => change::resize(context, &args),
         Command::Rename(args) => change::rename(context, &args),
         Command::Modify(args) => change::modify(context, &args),
+        Command::Rekey(args) => rekey::run(context, &args),
         Command::Delete(args) => delete::volume(context, &args),
     }
 }
