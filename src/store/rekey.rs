@@ -116,6 +116,9 @@ impl Rekey {
     }
 }
 
+/// Pages and where they are.
+type OldPages = Vec<(PageNo, SlotAddr)>;
+
 impl Iterator for Rekey {
     type Item = Result<RekeyStep>;
 
@@ -175,9 +178,9 @@ impl Inner {
         runtime: &Runtime,
         first: KeyEpoch,
         from: PageNo,
-    ) -> Result<(Vec<(PageNo, SlotAddr)>, Option<PageNo>)> {
+    ) -> Result<(OldPages, Option<PageNo>)> {
         let head = self.head_of(runtime)?;
-        let mut old = Vec::new();
+        let mut old = OldPages::new();
         let mapped = head.tree.iter(&self.nodes, from..PageNo(u64::MAX));
         for (looked, mapped) in mapped.enumerate() {
             let (page, entry) = mapped?;

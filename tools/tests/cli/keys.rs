@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Place, fields};
+use crate::support::{Place, fields, noise};
 
 #[test]
 fn a_key_is_made_and_found_by_all_its_names() {
