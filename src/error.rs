@@ -68,6 +68,26 @@ pub enum Error {
         /// Its state.
         state: &'static str,
     },
+    /// The store would take more than its quota. Nothing was changed.
+    #[error(
+        "the store's quota of {quota} {what} is reached ({used} are used): delete something or raise it"
+    )]
+    QuotaExceeded {
+        /// What the quota is of, in the plural.
+        what: &'static str,
+        /// The quota.
+        quota: u64,
+        /// How much is used.
+        used: u64,
+    },
+    /// It is protected against deletion.
+    #[error("{kind} {name:?} is protected against deletion: take the protection away first")]
+    Protected {
+        /// What it is.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
 
     // Ask the key's owner.
     /// A KMS key cannot be used.

@@ -74,11 +74,13 @@ pub use crate::crypto::{PAGE_CIPHER, Secret};
 pub use crate::error::{Damage, Error, Kind, Result};
 pub use crate::file_kms::{AliasInfo, AuditLine, AuditReport, FileKms, KeyInfo};
 pub use crate::format::catalog::{HeadKind, HeadState};
+pub use crate::format::quota::Quota;
 pub use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
-    Cursor, Import, Machine, Options, Revocation, RewrapPlan, Snapshot, SnapshotInfo, SnapshotType,
-    Store, StoreInfo, StoreStats, Usage, Volume, VolumeInfo,
+    Cursor, DeletionProtection, Import, Machine, Options, QuotaInfo, Rekey, RekeyPlan, RekeyStart,
+    RekeyStep, Revocation, RewrapPlan, Snapshot, SnapshotInfo, SnapshotType, Store, StoreInfo,
+    StoreStats, Usage, Volume, VolumeInfo,
 };
 pub use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PageNo, ResourceId,

@@ -11,6 +11,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::Entry;
 use crate::format::node::NodeRef;
+use crate::format::quota::Quota;
 use crate::format::record::{PageDelta, PageRange, PageRun, Record};
 use crate::format::superblock::NextIds;
 use crate::lineage::{Buckets, Counts, ItemSet, Lineage, Row};
@@ -36,6 +37,7 @@ pub struct Catalog {
     pub(super) lineage: Lineage,
     pub(super) key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
     pub(super) space: Space,
+    quota: Quota,
     next: NextIds,
 }
 
@@ -108,6 +110,7 @@ impl Catalog {
             lineage: Lineage::default(),
             key_epochs: BTreeMap::new(),
             space: Space::new(page_slots),
+            quota: Quota::default(),
             next,
         }
     }
@@ -144,6 +147,16 @@ impl Catalog {
     /// A key epoch.
     pub fn key_epoch(&self, id: KeyEpoch) -> Option<&KeyEpochRecord> {
         self.key_epochs.get(&id)
+    }
+
+    /// How much the store may take.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Heads that are not deleted.
+    pub fn live_count(&self) -> u64 {
+        self.names.len() as u64
     }
 
     /// How much there is of everything.
@@ -274,6 +287,7 @@ impl Catalog {
                 let loaded = self.space.load(&mut self.lineage, record);
                 loaded.map_err(|damage| context.corrupt(damage))?;
             }
+            Record::Quota(quota) => self.quota = *quota,
             // These say where things are, not what they are.
             Record::Nodes(_)
             | Record::Segment(_)
@@ -441,7 +455,8 @@ impl Catalog {
                 ..record.clone()
             })))
         });
-        lineage.chain(keys).collect()
+        let quota = (self.quota != Quota::default()).then_some(Record::Quota(self.quota));
+        lineage.chain(keys).chain(quota).collect()
     }
 
     /// What lives and what waits, as records. They follow those of the heads.

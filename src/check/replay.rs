@@ -28,7 +28,7 @@ pub(super) fn apply(
                 let message = "a log batch holds a record of tables";
                 findings.add(codes::LOG_RECORD_MISPLACED, at, message);
             }
-            Record::Nodes(_) | Record::Summary(_) => {}
+            Record::Nodes(_) | Record::Summary(_) | Record::Quota(_) => {}
             Record::Segment(record) => {
                 state.segments.insert(record.segment, record);
             }

@@ -151,6 +151,8 @@ impl State {
                 }
                 return;
             }
+            // It bounds what comes, and says nothing of what is there.
+            Record::Quota(_) => return,
             Record::Pages { .. }
             | Record::Zeroes(_)
             | Record::Discard(_)

@@ -15,6 +15,11 @@ use crate::units::{HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, ResourceId,
 /// Longest name of a volume or snapshot in bytes.
 pub const NAME_LEN_MAX: usize = 255;
 
+/// A flag of snapshots.
+const AUTOMATED: u8 = 1;
+/// A flag of volumes.
+const PROTECTED: u8 = 2;
+
 disk_struct! {
     /// A head: a volume or a snapshot. Its name and its tags follow.
     pub struct DiskHead = 280 {
@@ -26,8 +31,8 @@ disk_struct! {
         state: u8,
         /// 1 the root is the head's own as of now, 2 that of `root_head`, 3 none, 4 `root`.
         root_kind: u8,
-        /// 1 an automated snapshot, else 0.
-        automated: u8,
+        /// Bit 0: an automated snapshot. Bit 1: a volume that is protected against deletion.
+        flags: u8,
         /// The head whose root this one takes, if `root_kind` is 2, else 0.
         root_head: U32,
         /// The open lineage epoch.
@@ -182,6 +187,8 @@ pub struct HeadRecord {
     pub kind: HeadKind,
     /// Whether it is a snapshot that nobody asked for by hand.
     pub automated: bool,
+    /// Whether it is a volume that must not be deleted.
+    pub protected: bool,
     /// What it is doing.
     pub state: HeadState,
     /// Where its root is.
@@ -330,7 +337,7 @@ impl HeadRecord {
             },
             state: self.state.encode(),
             root_kind,
-            automated: self.automated.into(),
+            flags: u8::from(self.automated) * AUTOMATED + u8::from(self.protected) * PROTECTED,
             root_head: root_head.0.into(),
             lineage: self.lineage.0.into(),
             key_epoch: self.key_epoch.0.into(),
@@ -358,6 +365,13 @@ impl HeadRecord {
         if disk.reserved_b != [0; 40] || disk.tags_len.get() != 0 {
             return Err(Damage::NotZero);
         }
+        let flags = match disk.kind {
+            1 => PROTECTED,
+            _ => AUTOMATED,
+        };
+        if disk.flags & !flags != 0 {
+            return Err(Damage::OutOfRange("flags"));
+        }
         let name_len = usize::from(disk.name_len.get());
         if rest.len() != name_len || !(1..=NAME_LEN_MAX).contains(&name_len) {
             return Err(Damage::OutOfRange("name_len"));
@@ -377,11 +391,8 @@ impl HeadRecord {
                 2 => HeadKind::Snapshot,
                 _ => return Err(Damage::OutOfRange("kind")),
             },
-            automated: match (disk.automated, disk.kind) {
-                (0, _) => false,
-                (1, 2) => true,
-                _ => return Err(Damage::OutOfRange("automated")),
-            },
+            automated: disk.flags & AUTOMATED != 0,
+            protected: disk.flags & PROTECTED != 0,
             state: HeadState::decode(disk.state)?,
             root,
             lineage: LineageEpoch(disk.lineage.get()),

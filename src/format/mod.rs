@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod entry;
 pub mod layout;
 pub mod node;
+pub mod quota;
 pub mod record;
 pub mod segment;
 pub mod slots;
@@ -35,6 +36,7 @@ pub const LAYOUT: &[layout::Struct] = &[
     catalog::DiskSalt::LAYOUT,
     slots::DiskSlots::LAYOUT,
     slots::DiskSlotRun::LAYOUT,
+    quota::DiskQuota::LAYOUT,
     record::DiskTable::LAYOUT,
     summary::DiskSummary::LAYOUT,
     summary::DiskSummaryItem::LAYOUT,

@@ -12,6 +12,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::{DataEntry, DiskEntry, Entry, SLOT_BITS};
 use crate::format::layout::disk_struct;
+use crate::format::quota::Quota;
 use crate::format::slots::SlotsRecord;
 use crate::format::summary::Summary;
 use crate::format::superblock::TableRef;
@@ -29,11 +30,12 @@ const SALT: u16 = 9;
 const TABLE: u16 = 10;
 const SUMMARY: u16 = 11;
 const SLOTS: u16 = 12;
+const QUOTA: u16 = 13;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 slots.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 slots, 13 quota.
         kind: U16,
         /// Zero.
         reserved: U16,
@@ -154,6 +156,8 @@ pub enum Record {
     Summary(Box<Summary>),
     /// Slots of a segment that are in use, or wait on a deadlist. (Only in tables.)
     Slots(SlotsRecord),
+    /// How much the store may take, from now on.
+    Quota(Quota),
 }
 
 /// A page that was written, and what it took the place of.
@@ -317,6 +321,7 @@ impl Record {
             Self::Table { .. } => TABLE,
             Self::Summary(_) => SUMMARY,
             Self::Slots(_) => SLOTS,
+            Self::Quota(_) => QUOTA,
         }
     }
 
@@ -355,6 +360,7 @@ impl Record {
             Self::Salt(salt) => salt.encode(out),
             Self::Summary(summary) => summary.encode(out),
             Self::Slots(slots) => slots.encode(out),
+            Self::Quota(quota) => quota.encode(out),
             Self::Table { part, previous } => {
                 let at = previous.map(|table| table.at).unwrap_or_default();
                 let disk = DiskTable {
@@ -384,6 +390,7 @@ impl Record {
             SALT => Self::Salt(SaltRecord::decode(body)?),
             SUMMARY => Self::Summary(Box::new(Summary::decode(body)?)),
             SLOTS => Self::Slots(SlotsRecord::decode(body)?),
+            QUOTA => Self::Quota(Quota::decode(body)?),
             TABLE => {
                 let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 let segment = SegmentId(disk.previous_segment.get());

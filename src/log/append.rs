@@ -101,6 +101,11 @@ impl LogWriter {
         }
     }
 
+    /// Whether the next batch may go to a segment that has others already.
+    pub fn has_tail(&self) -> bool {
+        self.tail.is_some()
+    }
+
     /// Notes that a flush covers all batches up to now.
     pub fn note_flush(&mut self) {
         self.ahead.small_flushes = self.ahead.unsynced <= SMALL_FLUSH_LEN;

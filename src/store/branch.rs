@@ -48,6 +48,7 @@ impl Inner {
         let new = self.new_head(HeadKind::Volume, name, state, key)?;
         let mut commit = self.commit.lock();
         self.check_free(HeadKind::Volume, &new.name)?;
+        self.check_head_quota(&commit)?;
         let plan = create_head(&self.state.read(), new, len, &*self.random);
         let made = self.commit_plan(&mut commit, plan, None)?;
         drop(commit);
@@ -80,6 +81,7 @@ impl Inner {
         };
         let mut commit = self.commit.lock();
         self.check_free(kind, &new.name)?;
+        self.check_head_quota(&commit)?;
         let head = self.head(source.head, source.kind)?;
         if head.record.state != HeadState::Available {
             return Err(Error::InvalidState {
@@ -267,6 +269,12 @@ impl Inner {
     /// Makes a head a tombstone. Its keys are not needed.
     pub fn delete(&self, runtime: &Runtime) -> Result<()> {
         self.update(runtime, |record| {
+            if record.protected {
+                return Err(Error::Protected {
+                    kind: kind_of(record.kind),
+                    name: record.name.clone(),
+                });
+            }
             record.state = HeadState::Deleted;
             Ok(())
         })?;

@@ -23,7 +23,7 @@ use crate::log::{Place, Superblocks};
 use crate::segment::Segments;
 use crate::store::inner::{Commit, Inner};
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
-use crate::units::{Location, SegmentId, Seq, SlotAddr};
+use crate::units::{Location, SLOT_LEN, SegmentId, Seq, SlotAddr};
 
 /// How far the log is durable, and whether a flush is making it so further.
 ///
@@ -138,6 +138,11 @@ impl Inner {
             commit.unsynced.push(segment);
         }
         commit.log_len += len;
+        if place.at().segment != before {
+            // The rest of the one before stays empty, and this one has its header.
+            let segment_len = u64::from(self.segments.geometry().segment_slots) * SLOT_LEN as u64;
+            commit.used_len = commit.used_len.next_multiple_of(segment_len) + SLOT_LEN as u64;
+        }
         commit.used_len += len;
         self.counters.batches.add(1);
         self.counters.appended_bytes.add(len);

@@ -2,10 +2,12 @@
 
 use crate::error::Result;
 use crate::format::catalog::{HeadKind, HeadState};
+use crate::format::quota::Quota;
 use crate::format::superblock::FORMAT_VERSION;
 use crate::store::import::Import;
 use crate::store::info::{SnapshotInfo, StoreInfo, VolumeInfo};
 use crate::store::inner::Inner;
+use crate::store::quota::QuotaInfo;
 use crate::store::rewrap::RewrapPlan;
 use crate::store::snapshot::Snapshot;
 use crate::store::stats::StoreStats;
@@ -103,6 +105,18 @@ impl Store {
     /// somebody kept still open. Durable on return; what a failure leaves undone opens as before.
     pub fn rewrap(&self) -> Result<RewrapPlan> {
         self.0.rewrap()
+    }
+
+    /// How much the store may take and how much it takes.
+    pub fn quota(&self) -> Result<QuotaInfo> {
+        self.0.quota()
+    }
+
+    /// Bounds how much the store may take: writes and new volumes, clones and snapshots that would
+    /// pass it get [`Error::QuotaExceeded`](crate::Error::QuotaExceeded), while reading, deleting,
+    /// discarding and checkpoints go on. A bound below what is used only stops growth. Durable on return.
+    pub fn set_quota(&self, quota: Quota) -> Result<()> {
+        self.0.set_quota(quota)
     }
 
     /// What the store has done since it was opened, and what it takes now.

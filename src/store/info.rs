@@ -48,6 +48,8 @@ pub struct VolumeInfo {
     pub len: u64,
     /// What it is doing.
     pub state: HeadState,
+    /// Whether it must not be deleted.
+    pub deletion_protection: DeletionProtection,
     /// The KMS key that guards its keys.
     pub kms_key: KeyId,
     /// What it was cloned from.
@@ -56,6 +58,16 @@ pub struct VolumeInfo {
     pub group_id: Option<ResourceId>,
     /// When it was made, in milliseconds since 1970-01-01 UTC.
     pub created_at_ms: u64,
+}
+
+/// Whether a volume must not be deleted. New volumes and clones are not protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeletionProtection {
+    /// It may be deleted.
+    #[default]
+    Off,
+    /// Deleting it is refused.
+    On,
 }
 
 /// Who wanted a snapshot. A copy of either is manual.
@@ -126,6 +138,10 @@ impl VolumeInfo {
             id: record.resource_id,
             len: record.len,
             state: record.state,
+            deletion_protection: match record.protected {
+                true => DeletionProtection::On,
+                false => DeletionProtection::Off,
+            },
             kms_key: record.kms_key,
             origin_id: record.origin_id,
             group_id: record.group_id,

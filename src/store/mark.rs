@@ -4,13 +4,13 @@
 //! checkpoint, compared after the log was rolled forward. So the newest superblock may be lost,
 //! and what the log says counts.
 
-use crate::catalog::renew_epoch;
+use crate::catalog::{Head, HeadKeys, renew_epoch};
 use crate::error::{Error, Result};
 use crate::format::catalog::HeadKind;
 use crate::format::superblock::Position;
 use crate::kms::{KeyService, KmsError, Mark};
 use crate::log::Scan;
-use crate::store::inner::{Inner, Runtime, kms_error};
+use crate::store::inner::{Commit, Inner, Runtime, kms_error};
 use crate::store::options::Options;
 use crate::units::{KeyEpoch, Location, Seq, StoreId};
 
@@ -121,16 +121,21 @@ impl Inner {
         if is_new(head.record.key_epoch) {
             return Ok(());
         }
+        self.renew(&mut commit, &head, &keys)
+    }
+
+    /// Begins a key epoch in the lineage epoch that a head is in.
+    pub fn renew(&self, commit: &mut Commit, head: &Head, keys: &HeadKeys) -> Result<()> {
         let state = self.state.read();
         let renewed = keys
             .open_epoch(&head.record, &state)
-            .and_then(|_| renew_epoch(&state, &head, &keys, &*self.random));
+            .and_then(|_| renew_epoch(&state, head, keys, &*self.random));
         drop(state);
         let (records, key) = renewed.map_err(|damage| Error::Corrupt {
             location: Location::File(format!("keys of {}", head.record.name)),
             damage,
         })?;
         keys.add(key);
-        self.commit_records(&mut commit, &records)
+        self.commit_records(commit, &records)
     }
 }

@@ -135,10 +135,8 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         remove_temporary(&*disk)?;
         sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
     }
-    let used_len = u64::from(superblock.geometry.segment_slots)
-        * SLOT_LEN as u64
-        * segments.list()?.len() as u64;
     let log = log_writer(log_key, &superblock, &scan, &segments)?;
+    let used_len = used_len(&log, &segments)?;
     let inner = Inner {
         disk,
         clock: machine.clock,
@@ -287,7 +285,8 @@ fn load_catalog(
             | Record::Lineage(_)
             | Record::KeyEpoch(_)
             | Record::Head(_)
-            | Record::Slots(_) => {
+            | Record::Slots(_)
+            | Record::Quota(_) => {
                 catalog.apply(&record, context)?;
             }
             _ => {
@@ -358,6 +357,17 @@ fn log_writer(
         max: u32::MAX.into(),
     })?;
     Ok(LogWriter::new(key, scan.end, tail, SegmentId(next)))
+}
+
+/// Bytes of all segments: in full, but for the tail only up to the log's end.
+fn used_len(log: &LogWriter, segments: &Segments) -> Result<u64> {
+    let segment_slots = segments.geometry().segment_slots;
+    let slots = u64::from(segment_slots) * segments.list()?.len() as u64;
+    let unused = match log.has_tail() {
+        true => segment_slots - log.position().end.slot,
+        false => 0,
+    };
+    Ok((slots - u64::from(unused)) * SLOT_LEN as u64)
 }
 
 fn log_len(scan: &Scan) -> u64 {

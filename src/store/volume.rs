@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::store::branch::Making;
 use crate::store::cursor::Cursor;
 use crate::store::import::Import;
-use crate::store::info::{SnapshotType, Usage, VolumeInfo};
+use crate::store::info::{DeletionProtection, SnapshotType, Usage, VolumeInfo};
 use crate::store::inner::Runtime;
+use crate::store::rekey::{Rekey, RekeyPlan, RekeyStart};
 use crate::store::snapshot::Snapshot;
 use crate::store::worker::Opened;
 use crate::store::write::Clear;
@@ -102,6 +103,14 @@ impl Volume {
         })
     }
 
+    /// Protects the volume against deletion, or ends that. Durable on return.
+    pub fn set_deletion_protection(&self, protection: DeletionProtection) -> Result<()> {
+        self.store.update(&self.runtime, |record| {
+            record.protected = protection == DeletionProtection::On;
+            Ok(())
+        })
+    }
+
     /// Deletes the volume at once, whatever was cloned from it. Its keys are not needed.
     pub fn delete(self) -> Result<()> {
         self.store.delete(&self.runtime)
@@ -112,6 +121,21 @@ impl Volume {
     /// open. Durable on return.
     pub fn rewrap(&self, key: &KeyId) -> Result<()> {
         self.store.rewrap_head(&self.runtime, key)
+    }
+
+    /// What [`Volume::rekey`] would do.
+    pub fn plan_rekey(&self, start: RekeyStart) -> Result<RekeyPlan> {
+        self.store.plan_rekey(&self.runtime, start)
+    }
+
+    /// Seals the volume's pages again, under a key epoch that begins now or the one that is open.
+    /// The volume can be used meanwhile: what is written wins over what is sealed again. Snapshots
+    /// and clones keep the old pages and what opens them, and so does the log until space is
+    /// reclaimed.
+    ///
+    /// Each step of what this returns does some. Cut off, it is gone on with by `Resume`.
+    pub fn rekey(&self, start: RekeyStart) -> Result<Rekey> {
+        Rekey::begin(self.store.clone(), self.runtime.clone(), start)
     }
 
     /// Makes a volume that starts with this one's bytes, in constant time, with keys of its own

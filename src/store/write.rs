@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::btree::PageTable;
 use crate::catalog::{Changed, Head, discard, page_runs, set_page, set_zeroes};
 use crate::error::{Error, Result};
-use crate::format::batch::header_len;
+use crate::format::batch::{header_len, header_slots};
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, PageRun, Record};
 use crate::segment::{SealedPage, seal_pages};
@@ -28,6 +28,8 @@ pub(super) struct NewPages<'a> {
     pub pages: Vec<PageNo>,
     /// Writes the contents of the page of that index into a zeroed buffer of a page's length.
     pub fill: &'a dyn Fn(usize, &mut [u8]),
+    /// Where each page must be when it gets its new place: else it is left out.
+    pub over: Option<&'a [SlotAddr]>,
 }
 
 /// What happens to whole pages without contents.
@@ -47,6 +49,20 @@ struct Sealed {
 }
 
 impl Sealed {
+    /// Leaves only the pages that stay.
+    fn retain(&mut self, stays: &[bool], page_len: usize) {
+        let body = self.batch.len() - self.pages.len() * page_len;
+        let pages = std::mem::take(&mut self.pages);
+        let bytes = std::mem::take(&mut self.batch).split_off(body);
+        let count = stays.iter().filter(|&&stays| stays).count();
+        self.batch = vec![0; header_len(Record::pages_len(count))];
+        let both = pages.into_iter().zip(bytes.chunks_exact(page_len));
+        for ((page, bytes), _) in both.zip(stays).filter(|(_, stays)| **stays) {
+            self.pages.push(page);
+            self.batch.extend_from_slice(bytes);
+        }
+    }
+
     /// The batch with room for so many bytes of records.
     fn into_batch(mut self, records_len: usize) -> Vec<u8> {
         let has = header_len(Record::pages_len(self.pages.len()));
@@ -101,7 +117,12 @@ impl Inner {
             page[piece.in_page.clone()].copy_from_slice(&bytes[piece.in_range.clone()]);
         };
         let pages = pieces.iter().map(|piece| piece.page).collect();
-        self.change(runtime, NewPages { pages, fill: &fill }, None)
+        let new = NewPages {
+            pages,
+            fill: &fill,
+            over: None,
+        };
+        self.change(runtime, new, None)
     }
 
     /// The old contents of pages that are written in part.
@@ -143,15 +164,24 @@ impl Inner {
         let (before, edges) = edges.split_at(alone);
         for (page, bytes) in before {
             let fill = |_: usize, page: &mut [u8]| page.copy_from_slice(bytes);
-            let pages = vec![*page];
-            self.change(runtime, NewPages { pages, fill: &fill }, None)?;
+            let new = NewPages {
+                pages: vec![*page],
+                fill: &fill,
+                over: None,
+            };
+            self.change(runtime, new, None)?;
         }
         let fill = |index: usize, page: &mut [u8]| page.copy_from_slice(&edges[index].1);
         let pages: Vec<PageNo> = edges.iter().map(|(page, _)| *page).collect();
         let first = self.clear_chunk(runtime, clear, inner.clone())?;
         let rest = first.end..inner.end;
         let chunk = (first.start < first.end).then_some((clear, first));
-        self.change(runtime, NewPages { pages, fill: &fill }, chunk)?;
+        let new = NewPages {
+            pages,
+            fill: &fill,
+            over: None,
+        };
+        self.change(runtime, new, chunk)?;
         self.checkpoint_if_due()?;
         self.clear_pages(runtime, clear, rest)
     }
@@ -170,6 +200,7 @@ impl Inner {
             let none = NewPages {
                 pages: Vec::new(),
                 fill: &fill,
+                over: None,
             };
             self.change(runtime, none, Some((clear, chunk)))?;
             self.checkpoint_if_due()?;
@@ -259,28 +290,36 @@ impl Inner {
         self.usable()?;
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;
-        self.check_pages(&head, &new, clear.as_ref())?;
         let key_epoch = head.record.key_epoch;
         if sealed.key_epoch != key_epoch {
             sealed = self.seal(runtime, &new)?;
         }
+        if let Some(over) = new.over {
+            self.leave_out(&head, over, &mut sealed)?;
+        }
+        self.check_pages(&head, &sealed, clear.as_ref())?;
         let mut tree = head.tree.clone();
         let cleared = match clear {
             Some((clear, pages)) => Some((clear, self.range_of(&head, pages)?)),
             None => None,
         };
         let mut records = Vec::new();
-        let body_slots = new.pages.len() as u32 * self.segments.geometry().page_slots();
+        let page_count = sealed.pages.len();
+        let body_slots = page_count as u32 * self.segments.geometry().page_slots();
         let cleared_something = match &cleared {
             Some((clear, range)) => self.clear_in(&mut tree, *clear, range, &mut records)?,
             None => false,
         };
-        if !cleared_something && new.pages.is_empty() {
+        if !cleared_something && page_count == 0 {
             return Ok(());
         }
         let mut records_len = records.len();
-        if !new.pages.is_empty() {
-            records_len += Record::pages_len(new.pages.len());
+        if page_count > 0 {
+            records_len += Record::pages_len(page_count);
+        }
+        // The edges of a discard go through: with it the store can get smaller.
+        if !matches!(cleared, Some((Clear::Discard, _))) {
+            self.check_quota(&commit, header_slots(records_len) + body_slots)?;
         }
         let place = self.place(&mut commit, records_len, body_slots)?;
         let deltas = self.set_in(&mut tree, &sealed, place.body())?;
@@ -326,14 +365,27 @@ impl Inner {
         tree.load(&self.nodes, &some)
     }
 
+    /// Leaves out sealed pages whose old ones are not where they were: somebody else changed them.
+    fn leave_out(&self, head: &Head, over: &[SlotAddr], sealed: &mut Sealed) -> Result<()> {
+        let mut stays = Vec::with_capacity(over.len());
+        for (page, at) in sealed.pages.iter().zip(over) {
+            let entry = head.tree.get(&self.nodes, page.page)?;
+            stays.push(matches!(entry, Some(Entry::Data(data)) if data.at == *at));
+        }
+        if stays.contains(&false) {
+            sealed.retain(&stays, self.page_len() as usize);
+        }
+        Ok(())
+    }
+
     /// The volume may have shrunk since the call was checked.
     fn check_pages(
         &self,
         head: &Head,
-        new: &NewPages<'_>,
+        sealed: &Sealed,
         clear: Option<&(Clear, Range<PageNo>)>,
     ) -> Result<()> {
-        let end_of_pages = new.pages.last().map_or(0, |page| page.0 + 1);
+        let end_of_pages = sealed.pages.last().map_or(0, |last| last.page.0 + 1);
         let end_of_clear = clear.map_or(0, |(_, pages)| pages.end.0);
         let end = end_of_pages.max(end_of_clear);
         check_range(

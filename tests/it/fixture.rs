@@ -11,7 +11,7 @@ use offshoot::format::segment::segment_of_file;
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom};
 use offshoot::io::{Access, Disk};
 use offshoot::{
-    ExtentKind, FileKms, HeadId, KeyId, Machine, Options, Result, SlotAddr, Store, Volume,
+    ExtentKind, FileKms, HeadId, KeyId, Machine, Options, Random, Result, SlotAddr, Store, Volume,
 };
 use tempfile::TempDir;
 
@@ -255,6 +255,30 @@ impl Log {
             }
         }
         pages
+    }
+}
+
+/// Randomness that does something once when a nonce is drawn: then pages are about to be sealed.
+pub struct AtSealing {
+    pub random: SimRandom,
+    pub then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for AtSealing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AtSealing")
+    }
+}
+
+impl Random for AtSealing {
+    fn fill(&self, buf: &mut [u8]) {
+        self.random.fill(buf);
+        // The random half of a nonce; nothing else has this length.
+        if buf.len() == 8 {
+            // Not with the lock in hand: what is done may draw nonces itself.
+            let then = self.then.lock().unwrap().take();
+            then.into_iter().for_each(|then| then());
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use offshoot::format::record::Record;
 use offshoot::io::sim::SimRandom;
-use offshoot::{Error, Machine, Options, Random, Volume};
+use offshoot::{Error, Machine, Options, Volume};
 
-use crate::fixture::{Batch, Fixture, PAGE, Rng, Sim, page, page_byte, page_bytes};
+use crate::fixture::{AtSealing, Batch, Fixture, PAGE, Rng, Sim, page, page_byte, page_bytes};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -163,30 +163,6 @@ fn branches_of_a_busy_volume_show_no_half_of_a_call() {
     drop((source, store));
     let source = fixture.open().volume("source").unwrap();
     assert_eq!([0, 1, 2].map(|pair| read_pair(&source, pair)), numbers);
-}
-
-/// Randomness that does something once when a nonce is drawn: then pages are about to be sealed.
-struct AtSealing {
-    random: SimRandom,
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl std::fmt::Debug for AtSealing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AtSealing")
-    }
-}
-
-impl Random for AtSealing {
-    fn fill(&self, buf: &mut [u8]) {
-        self.random.fill(buf);
-        // The random half of a nonce; nothing else has this length.
-        if buf.len() == 8
-            && let Some(then) = self.then.lock().unwrap().take()
-        {
-            then();
-        }
-    }
 }
 
 /// A clone that comes between the sealing of pages and their place in the log does not have

@@ -105,9 +105,11 @@ fn class_of(error: &Error) -> (&'static str, u8) {
         Error::NotFound { .. } => ("not_found", 14),
         Error::AlreadyExists { .. } => ("already_exists", 15),
         Error::ReadOnly => ("read_only", 16),
+        Error::Protected { .. } => ("protected", 16),
         Error::InvalidState { .. } => ("invalid_state", 16),
         Error::LimitExceeded { .. } => ("limit_exceeded", 17),
         Error::NoSpace { .. } => ("no_space", 17),
+        Error::QuotaExceeded { .. } => ("quota_exceeded", 17),
         Error::Corrupt { .. } => ("corrupt", 18),
         Error::Poisoned => ("poisoned", 18),
         Error::UnsupportedVersion { .. } => ("unsupported_version", 18),
@@ -145,9 +147,11 @@ fn advice(error: &Error) -> Option<&'static str> {
             state: "import_failed",
             ..
         } => "import into it again with --force, or delete it",
+        Error::Protected { .. } => "`offshoot volume modify NAME --no-deletion-protection` does",
         Error::RolledBack { .. } => {
             "bring the newest state back, or go on from this one with --accept-rollback"
         }
+        Error::QuotaExceeded { .. } => "see `offshoot store quota show`",
         Error::NoSpace { .. } => "make room on the disk of the store",
         _ => return None,
     })
@@ -235,6 +239,14 @@ mod tests {
             ),
             (Error::ReadOnly, "read_only", 16),
             (
+                Error::Protected {
+                    kind: Kind::Volume,
+                    name: name(),
+                },
+                "protected",
+                16,
+            ),
+            (
                 Error::InvalidState {
                     name: name(),
                     state: "importing",
@@ -251,6 +263,15 @@ mod tests {
                 17,
             ),
             (Error::NoSpace { need: 1, free: 0 }, "no_space", 17),
+            (
+                Error::QuotaExceeded {
+                    what: "bytes",
+                    quota: 1,
+                    used: 1,
+                },
+                "quota_exceeded",
+                17,
+            ),
             (Error::Poisoned, "poisoned", 18),
             (
                 Error::RolledBack {

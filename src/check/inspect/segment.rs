@@ -197,6 +197,11 @@ fn view(record: &Record) -> RecordView {
             let detail = format!("{what} in segment {}", slots.segment);
             ("slots", None, count, detail)
         }
+        Record::Quota(quota) => {
+            let bound = |bound: Option<u64>| bound.map_or("any".to_owned(), |it| it.to_string());
+            let (bytes, heads) = (bound(quota.bytes), bound(quota.heads));
+            ("quota", None, 1, format!("{bytes} bytes, {heads} heads"))
+        }
         Record::Table { part, .. } => ("table", None, 1, format!("part {part}")),
         Record::Summary(summary) => {
             let detail = format!("of segment {}", summary.segment);

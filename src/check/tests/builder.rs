@@ -322,6 +322,7 @@ pub fn head(id: u32, kind: HeadKind, name: &str, root: RootSource, epoch: u32) -
         head: HeadId(id),
         kind,
         automated: false,
+        protected: false,
         state: HeadState::Available,
         root,
         lineage: LineageEpoch(epoch),

@@ -8,6 +8,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::DataEntry;
 use crate::format::node::{LEVEL_MAX, NodeRef};
+use crate::format::quota::Quota;
 use crate::format::record::{PageDelta, PageRange, PageRun, Record, Records};
 use crate::format::slots::{Bucket, SlotsPurpose, SlotsRecord};
 use crate::format::summary::{Summary, SummaryBatch};
@@ -24,6 +25,7 @@ fn head(root: RootSource, name: &str) -> HeadRecord {
         head: HeadId(5),
         kind: HeadKind::Volume,
         automated: false,
+        protected: false,
         state: HeadState::Available,
         root,
         lineage: LineageEpoch(6),
@@ -246,6 +248,15 @@ pub(super) fn samples() -> Vec<Record> {
         };
         samples.push(Record::Head(Box::new(record)));
     }
+    samples.push(Record::Quota(Quota::default()));
+    samples.push(Record::Quota(Quota {
+        bytes: Some(1 << 40),
+        heads: Some(7),
+    }));
+    samples.push(Record::Head(Box::new(HeadRecord {
+        protected: true,
+        ..head(RootSource::Keep, "p")
+    })));
     samples
 }
 
@@ -318,7 +329,7 @@ fn an_unknown_kind_and_a_reserved_field_are_refused() {
         salt: [9; 12],
     };
     let bytes = encoded(&Record::Salt(salt));
-    for kind in [0, 13, 14, 255] {
+    for kind in [0, 14, 255] {
         let mut bytes = bytes.clone();
         bytes.first_mut().into_iter().for_each(|byte| *byte = kind);
         assert_eq!(decoded(&bytes), Err(Damage::OutOfRange("record kind")));
@@ -349,8 +360,9 @@ fn a_head_that_cannot_be_is_refused() {
     for state in [0, 6, 255] {
         assert_eq!(refused(&record, 5, state), out_of_range("state"));
     }
-    assert_eq!(refused(&record, 7, 1), out_of_range("automated"));
-    assert_eq!(refused(&record, 7, 2), out_of_range("automated"));
+    for flags in [1, 3, 4, 255] {
+        assert_eq!(refused(&record, 7, flags), out_of_range("flags"));
+    }
     for root_kind in [0, 5, 255] {
         assert_eq!(refused(&record, 6, root_kind), out_of_range("root_kind"));
     }

@@ -7,6 +7,7 @@ mod fsck;
 mod import;
 mod inspect;
 mod key;
+mod quota;
 mod snapshot;
 mod stats;
 mod store;

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use offshoot::{Error, FileKms, Options};
 
-use crate::commands::stats;
+use crate::commands::{quota, stats};
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
 use crate::sizes;
@@ -22,6 +22,9 @@ pub enum Command {
     Init(Init),
     Info(Info),
     Stats(stats::Stats),
+    /// How much the store may take: show, set
+    #[command(subcommand)]
+    Quota(quota::Command),
 }
 
 /// Make a store and, if there is none yet, its KMS with the first two keys
@@ -47,6 +50,7 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Init(args) => init(context, &args),
         Command::Info(Info {}) => info(context),
         Command::Stats(args) => stats::run(context, &args),
+        Command::Quota(command) => quota::run(context, &command),
     }
 }
 

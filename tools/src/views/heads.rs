@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use offshoot::{Error, KeyId, ResourceId, SnapshotInfo, Usage, VolumeInfo};
+use offshoot::{DeletionProtection, Error, KeyId, ResourceId, SnapshotInfo, Usage, VolumeInfo};
 
 use crate::exit::Result;
 use crate::refs;
@@ -87,6 +87,7 @@ impl<'a> Heads<'a> {
             arn: refs::volume_arn(&self.region, &self.account, &info.name),
             region: self.region.clone(),
             status: info.state.as_str(),
+            deletion_protection: info.deletion_protection == DeletionProtection::On,
             kms_key_id: key_text(info.kms_key),
             kms_key_arn: self.key_arns.get(&info.kms_key).cloned(),
             origin_id: id_text(info.origin_id),

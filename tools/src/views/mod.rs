@@ -3,6 +3,7 @@
 mod head;
 mod heads;
 mod key;
+mod quota;
 mod stats;
 mod store;
 
@@ -11,6 +12,7 @@ use offshoot::{KeyId, ResourceId};
 pub use crate::views::head::{ExtentView, SnapshotView, VolumeView};
 pub use crate::views::heads::Heads;
 pub use crate::views::key::{AliasView, AuditView, KeyView};
+pub use crate::views::quota::QuotaView;
 pub use crate::views::stats::StatsView;
 pub use crate::views::store::StoreView;
 
@@ -67,6 +69,7 @@ mod tests {
         check(&AliasView::default());
         check(&AuditView::default());
         check(&StoreView::default());
+        check(&QuotaView::default());
     }
 
     #[test]

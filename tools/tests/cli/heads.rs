@@ -4,12 +4,13 @@ use serde_json::Value;
 
 use crate::support::{Place, fields, noise};
 
-const VOLUME_FIELDS: [&str; 16] = [
+const VOLUME_FIELDS: [&str; 17] = [
     "name",
     "id",
     "arn",
     "region",
     "status",
+    "deletion_protection",
     "kms_key_id",
     "kms_key_arn",
     "origin_id",
@@ -255,4 +256,31 @@ fn a_smaller_size_that_drops_data_needs_a_yes() {
         2,
         "invalid",
     );
+}
+
+#[test]
+fn a_protected_volume_is_deleted_only_once_the_protection_is_gone() {
+    let place = Place::new();
+    let create = ["volume", "create", "pg", "--size", "1M"];
+    let made = place.json(&[&create[..], &["--deletion-protection"]].concat());
+    assert_eq!(made["volume"]["deletion_protection"], true);
+    let clone = place.json(&["clone", "create", "pg", "a"]);
+    assert_eq!(clone["volume"]["deletion_protection"], false);
+    place.ok(&["clone", "create", "pg", "b", "--deletion-protection"]);
+    for command in [
+        &["volume", "delete", "pg", "--yes"][..],
+        &["volume", "delete", "pg", "--dry-run"],
+        &["clone", "delete", "b", "--yes"],
+    ] {
+        let message = place.fails(command, 16, "protected");
+        assert!(message.contains("--no-deletion-protection"), "{message}");
+    }
+    place.fails(&["volume", "modify", "pg"], 2, "invalid");
+    let modify = ["volume", "modify", "pg", "--no-deletion-protection"];
+    assert_eq!(place.json(&modify)["volume"]["deletion_protection"], false);
+    place.ok(&["volume", "modify", "a", "--deletion-protection"]);
+    place.fails(&["clone", "delete", "a", "--yes"], 16, "protected");
+    place.ok(&["volume", "delete", "pg", "--yes"]);
+    let list = place.json(&["volume", "list"]);
+    assert_eq!(names(&list["volumes"]), ["a", "b"]);
 }

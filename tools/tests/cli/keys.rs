@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Place, fields};
+use crate::support::{Place, fields, noise};
 
 #[test]
 fn a_key_is_made_and_found_by_all_its_names() {
@@ -429,4 +429,51 @@ fn a_key_disabled_elsewhere_stops_a_write_under_way_within_a_second() {
         place.ok(&["key", "enable", "alias/prod"]);
         assert_eq!(place.read("long", 0, 1), [7]);
     }
+}
+
+#[test]
+fn a_rekey_says_what_it_would_do_does_it_and_goes_on() {
+    let place = Place::with_volume();
+    let bytes = noise(3 << 20, 9);
+    place.write("pg", 4096, &bytes);
+    place.ok(&["snapshot", "create", "pg", "s"]);
+    let plan = place.json(&["volume", "rekey", "pg", "--dry-run"]);
+    assert_eq!(plan["schema"], "rekey/1");
+    assert_eq!(
+        (&plan["name"], &plan["dry_run"]),
+        (&"pg".into(), &true.into())
+    );
+    assert_eq!(plan["rekeyed_bytes"], 3 << 20);
+    assert_eq!(plan["shared_bytes"], 3 << 20);
+    let used = || place.json(&["store", "quota", "show"])["quota"]["used_bytes"].clone();
+    let before = used();
+    assert_eq!(used(), before, "a dry run writes no pages");
+    let command = [
+        "volume",
+        "rekey",
+        "pg",
+        "--rate",
+        "100M",
+        "--progress",
+        "json",
+    ];
+    let output = place.command(&command).output().expect("an output");
+    assert!(output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("volume rekey"), "{stderr}");
+    assert!(used().as_u64() > before.as_u64().map(|before| before + (3 << 20)));
+    let resumed = place.json(&["volume", "rekey", "pg", "--resume"]);
+    assert_eq!(
+        (&resumed["rekeyed_bytes"], &resumed["current_bytes"]),
+        (&0.into(), &(3 << 20).into())
+    );
+    for head in ["pg", "@s"] {
+        assert!(
+            place.read(head, 4096, bytes.len() as u64) == bytes,
+            "{head}"
+        );
+    }
+    place.fails(&["volume", "rekey", "@s"], 16, "read_only");
+    place.fails(&["volume", "rekey", "pg", "--rate", "0"], 2, "invalid");
+    place.ok(&["fsck", "--read-data"]);
 }

@@ -182,3 +182,32 @@ fn the_version_and_the_layout_need_no_store() {
         ["name", "offset_bytes", "length_bytes", "meaning"]
     );
 }
+
+#[test]
+fn a_quota_is_set_shown_and_kept_to() {
+    let place = Place::with_volume();
+    let quota = place.json(&["store", "quota", "show"]);
+    assert_eq!(quota["schema"], "quota/1");
+    assert_eq!(quota["quota"]["quota_bytes"], serde_json::Value::Null);
+    assert_eq!(quota["quota"]["used_heads"], 1);
+    place.fails(&["store", "quota", "set"], 2, "invalid");
+    place.fails(&["store", "quota", "set", "--heads", "many"], 2, "invalid");
+    place.fails(&["store", "quota", "set", "--bytes", "0"], 2, "invalid");
+    let set = ["store", "quota", "set", "--bytes", "1M", "--heads", "2"];
+    let quota = place.json(&set);
+    assert_eq!(quota["quota"]["quota_bytes"], 1 << 20);
+    place.file("data", &[7; 2 << 20]);
+    let write = ["volume", "write", "pg", "data"];
+    let message = place.fails(&write, 17, "quota_exceeded");
+    assert!(message.contains("store quota"), "{message}");
+    place.ok(&["store", "quota", "set", "--bytes", "none"]);
+    place.ok(&write);
+    place.ok(&["snapshot", "create", "pg", "s"]);
+    place.fails(&["clone", "create", "pg", "c"], 17, "quota_exceeded");
+    place.ok(&["snapshot", "delete", "s", "--yes"]);
+    place.ok(&["clone", "create", "pg", "c"]);
+    assert_eq!(
+        place.json(&["store", "quota", "show"])["quota"]["quota_heads"],
+        2
+    );
+}

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::commands::volume::view;
+use crate::commands::volume::{protect, view};
 use crate::context::{Access, Context};
 use crate::exit::Result;
 use crate::views::VolumeView;
@@ -21,6 +21,9 @@ pub struct Create {
     /// The KMS key of what the clone writes [default: that of its source]
     #[arg(long, value_name = "KEY")]
     kms_key: Option<String>,
+    /// Refuse to delete the clone; its source's protection is not taken over
+    #[arg(long)]
+    deletion_protection: bool,
 }
 
 /// Runs the command.
@@ -32,7 +35,9 @@ pub fn run(context: &Context, args: &Create) -> Result {
             Some(key) => session.key(Some(key))?,
             None => source.kms_key()?,
         };
-        view(session, &source.create_clone(&args.name, &key)?)
+        let clone = source.create_clone(&args.name, &key)?;
+        protect(&clone, args.deletion_protection)?;
+        view(session, &clone)
     })?;
     printer.show(&made)
 }

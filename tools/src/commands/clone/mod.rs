@@ -75,6 +75,7 @@ fn delete_clone(context: &Context, args: &Delete) -> Result {
             let text = format!("volume {name} is no clone: use `offshoot volume delete {name}`");
             return Err(Failure::Invalid(text));
         }
+        delete::check_protection(&volume)?;
         Ok((name, volume.usage(), move || volume.delete()))
     })
 }

@@ -1,6 +1,7 @@
-//! `volume resize`, `volume rename`.
+//! `volume resize`, `volume rename`, `volume modify`.
 
 use clap::Args;
+use offshoot::DeletionProtection;
 use serde::Serialize;
 
 use crate::commands::volume::discard::data_in;
@@ -32,6 +33,27 @@ pub struct Rename {
     name: String,
     /// Its new name
     new_name: String,
+}
+
+/// Change what a volume allows
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  offshoot volume modify pg --deletion-protection")]
+pub struct Modify {
+    /// The volume
+    name: String,
+    #[command(flatten)]
+    protection: Protection,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Protection {
+    /// Refuse to delete it
+    #[arg(long)]
+    deletion_protection: bool,
+    /// Allow to delete it
+    #[arg(long)]
+    no_deletion_protection: bool,
 }
 
 #[derive(Serialize)]
@@ -100,4 +122,19 @@ pub fn rename(context: &Context, args: &Rename) -> Result {
         view(session, &volume)
     })?;
     printer.show(&renamed)
+}
+
+/// Changes what is allowed.
+pub fn modify(context: &Context, args: &Modify) -> Result {
+    let printer = context.output.of::<VolumeView>()?;
+    let protection = match args.protection.no_deletion_protection {
+        true => DeletionProtection::Off,
+        false => DeletionProtection::On,
+    };
+    let modified = context.with_store(Access::Own, |session| {
+        let volume = session.volume(&args.name)?;
+        volume.set_deletion_protection(protection)?;
+        view(session, &volume)
+    })?;
+    printer.show(&modified)
 }

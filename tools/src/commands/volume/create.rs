@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::commands::volume::view;
+use crate::commands::volume::{protect, view};
 use crate::context::{Access, Context};
 use crate::exit::Result;
 use crate::sizes;
@@ -23,6 +23,9 @@ pub struct Create {
     /// The KMS key of its pages [default: alias/default]
     #[arg(long, value_name = "KEY")]
     kms_key: Option<String>,
+    /// Refuse to delete it
+    #[arg(long)]
+    deletion_protection: bool,
 }
 
 /// Runs the command.
@@ -31,6 +34,7 @@ pub fn run(context: &Context, args: &Create) -> Result {
     let made = context.with_store(Access::Own, |session| {
         let key = session.key(args.kms_key.as_deref())?;
         let volume = session.store.create_volume(&args.name, args.size, &key)?;
+        protect(&volume, args.deletion_protection)?;
         view(session, &volume)
     })?;
     printer.show(&made)

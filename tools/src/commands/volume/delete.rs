@@ -1,12 +1,12 @@
 //! `volume delete`, and what other deletions share with it.
 
 use clap::Args;
-use offshoot::{Error, Usage};
+use offshoot::{DeletionProtection, Error, Kind, Usage, Volume};
 use serde::Serialize;
 
 use crate::confirm::Confirm;
 use crate::context::{Access, Context};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::session::Session;
 use crate::sizes;
 
@@ -36,8 +36,21 @@ pub struct Deleted {
 pub fn volume(context: &Context, args: &Delete) -> Result {
     run(context, &args.confirm, "volume", |session| {
         let volume = session.volume(&args.name)?;
+        check_protection(&volume)?;
         Ok((volume.name()?, volume.usage(), move || volume.delete()))
     })
+}
+
+/// Refuses to delete a protected volume before anybody is asked, also in a dry run.
+pub fn check_protection(volume: &Volume) -> Result {
+    let info = volume.info()?;
+    match info.deletion_protection {
+        DeletionProtection::Off => Ok(()),
+        DeletionProtection::On => Err(Failure::Library(Error::Protected {
+            kind: Kind::Volume,
+            name: info.name,
+        })),
+    }
 }
 
 /// Deletes what `find` finds: its name, its usage, and how it is deleted.

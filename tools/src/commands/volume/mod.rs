@@ -7,9 +7,11 @@ pub mod discard;
 mod list;
 mod map;
 mod read;
+mod rekey;
 mod write;
 
 use clap::Subcommand;
+use offshoot::DeletionProtection;
 
 use crate::context::Context;
 use crate::exit::Result;
@@ -28,6 +30,8 @@ pub enum Command {
     Discard(discard::Discard),
     Resize(change::Resize),
     Rename(change::Rename),
+    Modify(change::Modify),
+    Rekey(rekey::Rekey),
     Delete(delete::Delete),
 }
 
@@ -43,7 +47,17 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Discard(args) => discard::run(context, &args),
         Command::Resize(args) => change::resize(context, &args),
         Command::Rename(args) => change::rename(context, &args),
+        Command::Modify(args) => change::modify(context, &args),
+        Command::Rekey(args) => rekey::run(context, &args),
         Command::Delete(args) => delete::volume(context, &args),
+    }
+}
+
+/// Protects a volume that was just made, if that was asked for.
+pub fn protect(volume: &offshoot::Volume, asked: bool) -> Result {
+    match asked {
+        true => Ok(volume.set_deletion_protection(DeletionProtection::On)?),
+        false => Ok(()),
     }
 }
 
