@@ -74,10 +74,12 @@ impl Lineage {
         self.merge_count
     }
 
-    /// Forgets the names of epochs that were part of another when there were so many merges.
-    /// Whoever let go of a node by such a name must have been told of by now
-    /// ([`Lineage::born_late`]). A checkpoint knows: a node that it neither writes nor finds in
-    /// memory was made after it began.
+    /// Forgets the names of epochs that became part of another before there were so many merges.
+    ///
+    /// Such names are needed where a head let go of a node that had no address yet: when a
+    /// checkpoint gives it one, [`Lineage::born_late`] is told of the epoch. So a checkpoint takes
+    /// the count when it begins and gives it when all its nodes have addresses: whoever let go of a
+    /// node that is still without one did so after it began.
     pub fn forget_names(&mut self, merge_count: u64) {
         if self
             .merged

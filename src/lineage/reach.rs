@@ -24,7 +24,6 @@ impl Lineage {
             self.free_one(item, freed);
             return true;
         }
-        // It dies once, though the names of several that let go of it may mean one epoch by now.
         let_go_by
             .into_iter()
             .any(|epoch| self.let_go(epoch, item, freed))
@@ -32,15 +31,14 @@ impl Lineage {
 
     /// Notes that the head with this open epoch maps an item no more. If it was born in the epoch
     /// it dies: nobody else can reach it. Else it waits. Whether it died, and so is in `freed`.
+    ///
+    /// The epoch may have become part of another since. If its head was removed, nothing happens:
+    /// whoever still reaches the item lets go of it later.
     pub fn let_go(&mut self, epoch: LineageEpoch, item: Item, freed: &mut ItemSet) -> bool {
-        let birth = self.birth_mut(item.key_epoch);
         let Some(epoch) = self.resolve(epoch) else {
-            // The head was removed. Others may reach the item if its birth is above them.
-            if birth.is_none() {
-                self.free_one(item, freed);
-            }
-            return birth.is_none();
+            return false;
         };
+        let birth = self.birth_mut(item.key_epoch);
         if birth == Some(epoch) {
             self.free_one(item, freed);
             return true;

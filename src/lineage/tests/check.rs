@@ -19,8 +19,12 @@ impl Lineage {
         if let Some(id) = self.merged.keys().find(|&&id| self.contains(id)) {
             return Err(format!("{id} exists and is part of another"));
         }
-        if let Some(id) = self.unsettled.iter().find(|&&id| self.is_leaf(id)) {
-            return Err(format!("the leaf {id} is to be hoisted"));
+        if let Some(id) = self
+            .unsettled
+            .iter()
+            .find(|&&id| self.is_leaf(id) || !self.contains(id))
+        {
+            return Err(format!("{id} is to be hoisted and has no children"));
         }
         self.check_counts()
     }

@@ -78,6 +78,7 @@ impl History {
             self.store.check_safety();
             if self.rng.in_thousand(30) {
                 self.store.check_deep();
+                self.check_sets();
             }
             if self.rng.in_thousand(20) {
                 self.check_hoist();
@@ -141,8 +142,9 @@ impl History {
             840..870 => self.read_for_rekey(volume),
             870..910 => self.rekey(),
             910..940 => self.pin_or_unpin(),
-            940..980 if self.pending.is_some() => self.end_checkpoint(),
-            940..980 => self.begin_checkpoint(),
+            940..955 if self.pending.is_some() => self.end_checkpoint(),
+            940..980 if self.pending.is_none() => self.begin_checkpoint(),
+            955..980 => self.write(volume, number),
             980..990 => self.crash(),
             _ => self.store.hoist(),
         }

@@ -134,12 +134,15 @@ fn a_node_that_got_its_address_late_is_let_go_by_all_who_had_done_so() {
 #[test]
 fn names_are_kept_until_a_checkpoint_that_began_after_the_merge() {
     let node = item(1, 1, ItemKind::Node);
-    // 2 let go of a node born in 1 that has no address yet, then it was split into 4 and 5.
-    let mut lineage = lineage(&[0, 1, 1, 2, 2]);
+    // 2 let go of a node born in 1 that has no address yet, then it was split.
+    let mut lineage = lineage(&[0, 1, 1, 2, 2, 5, 5]);
+    remove(&mut lineage, 6, &[]);
     let began = lineage.merge_count();
     remove(&mut lineage, 4, &[]);
     lineage.forget_names(began);
-    assert_eq!(lineage.resolve(LineageEpoch(2)), Some(LineageEpoch(5)));
+    assert_eq!(lineage.resolve(LineageEpoch(2)), Some(LineageEpoch(7)));
+    assert_eq!(lineage.resolve(LineageEpoch(5)), None);
+    assert_eq!(lineage.birth(KeyEpoch(5)), Some(LineageEpoch(7)));
     let mut freed = ItemSet::default();
     lineage
         .clone()
@@ -149,7 +152,7 @@ fn names_are_kept_until_a_checkpoint_that_began_after_the_merge() {
     assert_eq!(hoist(&mut lineage), NODE);
     lineage.forget_names(lineage.merge_count());
     assert_eq!(lineage.resolve(LineageEpoch(2)), None);
-    assert_eq!(lineage.birth(KeyEpoch(2)), Some(LineageEpoch(5)));
+    assert_eq!(lineage.birth(KeyEpoch(2)), Some(LineageEpoch(7)));
 }
 
 #[test]
