@@ -10,8 +10,8 @@ use lex::Token;
 
 /// The library's modules from bottom to top: a module uses lower ranks only.
 const RANKS: &[&[&str]] = &[
-    &["error", "units", "slots", "sync", "sys", "source"],
-    &["io", "crypto"],
+    &["error", "units", "sync", "sys", "source"],
+    &["io", "crypto", "slots"],
     &["format", "kms"],
     &["segment", "file_kms"],
     &["log"],

@@ -292,7 +292,7 @@ class Store:
             need(in_tables, "a salt record in the log")
             self.salts[u32(body, 0), u32(body, 4)] = body[8:20]
         else:
-            need(kind in (4, 6, 8, 11), f"an unknown kind of record: {kind}")
+            need(kind in (4, 6, 8, 11, 12, 13), f"an unknown kind of record: {kind}")
 
     def apply_head(self, body, in_tables):
         number, root_kind = u32(body, 0), body[6]
