@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod entry;
 pub mod layout;
 pub mod node;
+pub mod pack;
 pub mod record;
 pub mod segment;
 pub mod summary;
@@ -20,6 +21,9 @@ pub mod superblock;
 pub const LAYOUT: &[layout::Struct] = &[
     superblock::DiskSuperblock::LAYOUT,
     segment::DiskSegmentHeader::LAYOUT,
+    pack::DiskPackHeader::LAYOUT,
+    pack::DiskPackPart::LAYOUT,
+    pack::DiskSlotRun::LAYOUT,
     batch::DiskBatchHeader::LAYOUT,
     record::RecordHeader::LAYOUT,
     record::DiskPages::LAYOUT,
@@ -31,6 +35,7 @@ pub const LAYOUT: &[layout::Struct] = &[
     catalog::DiskKeyEpoch::LAYOUT,
     catalog::DiskSegment::LAYOUT,
     catalog::DiskSalt::LAYOUT,
+    pack::DiskPack::LAYOUT,
     record::DiskTable::LAYOUT,
     summary::DiskSummary::LAYOUT,
     summary::DiskSummaryItem::LAYOUT,

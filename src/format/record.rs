@@ -12,6 +12,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::{DataEntry, DiskEntry, Entry};
 use crate::format::layout::disk_struct;
+use crate::format::pack::PackRecord;
 use crate::format::summary::Summary;
 use crate::format::superblock::TableRef;
 use crate::units::{HeadId, KeyEpoch, PageNo, SegmentId, SlotAddr};
@@ -27,11 +28,12 @@ const SEGMENT: u16 = 8;
 const SALT: u16 = 9;
 const TABLE: u16 = 10;
 const SUMMARY: u16 = 11;
+const PACK: u16 = 12;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 pack.
         kind: U16,
         /// Zero.
         reserved: U16,
@@ -132,6 +134,8 @@ pub enum Record {
     },
     /// What the batches of the segment before say. It changes nothing.
     Summary(Box<Summary>),
+    /// Virtual segments are in a packed file from now on.
+    Pack(Box<PackRecord>),
 }
 
 /// A page that was written, and what it took the place of.
@@ -247,6 +251,7 @@ impl Record {
             Self::Salt(_) => SALT,
             Self::Table { .. } => TABLE,
             Self::Summary(_) => SUMMARY,
+            Self::Pack(_) => PACK,
         }
     }
 
@@ -282,6 +287,7 @@ impl Record {
             Self::Segment(segment) => segment.encode(out),
             Self::Salt(salt) => salt.encode(out),
             Self::Summary(summary) => summary.encode(out),
+            Self::Pack(pack) => pack.encode(out),
             Self::Table { part, previous } => {
                 let at = previous.map(|table| table.at).unwrap_or_default();
                 let disk = DiskTable {
@@ -310,6 +316,7 @@ impl Record {
             SEGMENT => Self::Segment(SegmentRecord::decode(body)?),
             SALT => Self::Salt(SaltRecord::decode(body)?),
             SUMMARY => Self::Summary(Box::new(Summary::decode(body)?)),
+            PACK => Self::Pack(Box::new(PackRecord::decode(body)?)),
             TABLE => {
                 let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 let segment = SegmentId(disk.previous_segment.get());
@@ -374,6 +381,20 @@ pub fn in_summary(records: &[u8]) -> &[u8] {
     match RecordHeader::ref_from_prefix(records) {
         Ok((header, _)) if header.kind.get() == TABLE => records.get(..len).unwrap_or(records),
         _ => records,
+    }
+}
+
+/// The pack that a batch is about. Its record is alone in its batch, so that finding those of a log
+/// takes no look at all its pages.
+pub fn pack_of(records: &[u8]) -> Option<Result<PackRecord, Damage>> {
+    let (header, _) = RecordHeader::ref_from_prefix(records).ok()?;
+    if header.kind.get() != PACK {
+        return None;
+    }
+    match Records::new(records).next()? {
+        Ok(Record::Pack(pack)) => Some(Ok(*pack)),
+        Ok(_) => None,
+        Err(damage) => Some(Err(damage)),
     }
 }
 

@@ -14,6 +14,11 @@ mod nodes;
 mod open;
 mod options;
 mod read;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "liveness, which calls it, is being made")
+)]
+mod reclaim;
 mod rewrap;
 mod snapshot;
 mod stats;

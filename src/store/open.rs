@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::catalog::{Catalog, Context};
 use crate::crypto::{Label, Secret};
 use crate::error::{Damage, Error, Kind, Result};
-use crate::format::record::{Record, Records};
+use crate::format::record::{Record, Records, pack_of};
 use crate::format::segment::segment_of_file;
 use crate::format::superblock::{
     Geometry, NextIds, Position, STORE_KEY_LEN_MAX, Superblock, WrappedStoreKey,
@@ -134,10 +134,10 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
     if !read_only {
         remove_temporary(&*disk)?;
         sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
+        // Not before: a pack's record must be durable.
+        segments.remove_stale()?;
     }
-    let used_len = u64::from(superblock.geometry.segment_slots)
-        * SLOT_LEN as u64
-        * segments.list()?.len() as u64;
+    let used_len = segments.allocated()?;
     let log = log_writer(log_key, &superblock, &scan, &segments)?;
     let inner = Inner {
         disk,
@@ -168,6 +168,8 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             used_len,
             summaries: 0,
         }),
+        reclaim: Mutex::default(),
+        space_target: options.space_target,
         state: RwLock::new(catalog),
         salt: Mutex::default(),
         runtimes: Mutex::default(),
@@ -282,6 +284,7 @@ fn load_catalog(
                 };
                 segments.note_salt(at, salt.salt);
             }
+            Record::Pack(pack) => segments.note_pack((**pack).clone()),
             Record::Segment(_) | Record::Lineage(_) | Record::KeyEpoch(_) | Record::Head(_) => {
                 catalog.apply(&record, context)?;
             }
@@ -303,6 +306,7 @@ fn roll_forward(
     nodes: &NodeCache,
     options: &Options,
 ) -> Result<()> {
+    note_packs(scan, segments)?;
     for batch in &scan.batches {
         segments.note_salt(batch.at, batch.salt);
         if batch.is_table() {
@@ -319,6 +323,21 @@ fn roll_forward(
                 damage,
             })?;
             catalog.apply(&record, context)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where virtual segments are by the end of the log: known before any node is read, because the
+/// files that they were in when a batch was appended may be gone.
+fn note_packs(scan: &Scan, segments: &Segments) -> Result<()> {
+    for batch in &scan.batches {
+        if let Some(pack) = pack_of(&batch.records) {
+            let pack = pack.map_err(|damage| Error::Corrupt {
+                location: Location::Slot(batch.at),
+                damage,
+            })?;
+            segments.note_pack(pack);
         }
     }
     Ok(())
