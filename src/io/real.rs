@@ -89,6 +89,10 @@ impl RealDisk {
             Err(error) => return Err(error.into()),
         };
         let stat = rustix::fs::fstat(&file)?;
+        // Removed since it was opened.
+        if stat.st_nlink == 0 {
+            return Err(ErrorKind::NotFound.into());
+        }
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
             return Err(not_a_file());
         }

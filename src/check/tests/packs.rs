@@ -83,7 +83,7 @@ fn each_thing_that_is_wrong_with_a_pack_has_its_code() {
     let longer = SMALL.segment_slots + 1;
     assert_eq!(codes_of(&record, &good, longer), ["OF-0209"]);
     let mut other = index();
-    other.parts[0].runs = vec![2..4];
+    other.parts[0].runs[0] = 2..4;
     assert_eq!(codes_of(&record, &other, 7), ["OF-0208"]);
     other = index();
     other.store_id = StoreId([9; 16]);
@@ -108,11 +108,13 @@ fn each_thing_that_is_wrong_with_a_pack_has_its_code() {
 #[test]
 fn the_record_of_a_pack_is_the_first_of_its_batch() {
     let record = Record::Pack(Box::new(index().record()));
-    let disk = store_with(SMALL, &move |piece| match piece {
-        Piece::Batch {
+    let disk = store_with(SMALL, &move |piece| {
+        if let Piece::Batch {
             seq: 13, records, ..
-        } => records.push(record.clone()),
-        _ => {}
+        } = piece
+        {
+            records.push(record.clone());
+        }
     });
     put(&disk, &index(), 7);
     assert_eq!(codes(&report(&disk)), ["OF-0308"]);

@@ -1,5 +1,11 @@
 //! The index of a packed file, and its record.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::single_range_in_vec_init,
+    reason = "a test that is out of bounds should fail; a part of one run is an array of one range"
+)]
+
 use proptest::prelude::{prop, proptest};
 
 use crate::error::Damage;

@@ -219,7 +219,6 @@ fn uniform_overwrites_cost_what_cleaning_theory_says() {
         let random = SimRandom::new(1);
         let store = churn(target, PAGES, || random.below(PAGES as usize) as u64);
         let found = store.amplification();
-        println!("uniform, target {target}: amplification {found:.2}");
         assert!(found <= most, "target {target}: {found}");
     }
 }
@@ -230,7 +229,6 @@ fn skewed_overwrites_cost_less_than_uniform_ones() {
         let mut zipf = Zipf::new(PAGES as usize, 0.99, 2);
         let store = churn(target, PAGES, || zipf.pick());
         let found = store.amplification();
-        println!("Zipf 0.99, target {target}: amplification {found:.2}");
         assert!(found <= most, "target {target}: {found}");
     }
 }

@@ -1,3 +1,8 @@
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "a part of one run is an array of one range"
+)]
+
 use crate::error::{Damage, Error, Result};
 use crate::format::pack::PackPart;
 use crate::format::superblock::Geometry;

@@ -59,7 +59,6 @@ fn every_crash_in_reclaim_leaves_every_page() {
         let when = format!("stage {number}, killed");
         assert_survives(&region, stage.kill(), &contents, &when);
     }
-    println!("{} stages, {checked} states", stages.len());
     assert!(checked > 100, "{checked}");
 }
 
