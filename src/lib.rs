@@ -32,7 +32,7 @@
 //!
 //! Modules use lower ranks only, from bottom to top: `error`, `units`, `sync`, `sys`, `source`;
 //! [`io`], `crypto`; [`format`](mod@format), `kms`; `segment`, `file_kms`; `log`; `btree`,
-//! `lineage`; `volume`, `catalog`; `store`. `check` stands beside them.
+//! `lineage`; `volume`, `catalog`; `maintenance`; `store`. `check` stands beside them.
 #![deny(
     missing_docs,
     clippy::unwrap_used,
@@ -66,6 +66,8 @@ mod lineage;
 mod catalog;
 mod volume;
 
+mod maintenance;
+
 mod store;
 
 pub mod check;
@@ -83,8 +85,8 @@ pub use crate::store::{
     StoreStats, Usage, Volume, VolumeInfo,
 };
 pub use crate::units::{
-    HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PageNo, ResourceId,
-    SegmentId, Seq, SlotAddr, StoreId,
+    HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PackId, PageNo,
+    ResourceId, SegmentId, Seq, SlotAddr, StoreId,
 };
 pub use crate::volume::{Extent, ExtentKind, Extents};
 

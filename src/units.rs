@@ -42,8 +42,15 @@ number! {
     LineageEpoch(u32)
 }
 number! {
-    /// A virtual segment: an address space of slots that one file stands for. The first is 1.
+    /// A virtual segment: an address space of slots. A file of its own stands for it, or later a
+    /// part of a packed file. The first is 1.
     SegmentId(u32)
+}
+
+number! {
+    /// A packed file: slots of several virtual segments that were moved together. Never used
+    /// twice.
+    PackId(u64)
 }
 
 /// A virtual segment and a slot in it. Such an address never changes.

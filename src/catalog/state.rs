@@ -293,7 +293,8 @@ impl Catalog {
             | Record::Segment(_)
             | Record::Salt(_)
             | Record::Table { .. }
-            | Record::Summary(_) => {}
+            | Record::Summary(_)
+            | Record::Pack(_) => {}
         }
         Ok(())
     }

@@ -100,6 +100,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn claim(&mut self, at: SlotAddr, count: u32, claimant: Claimant) -> Claim {
+        self.in_use(at);
         let claim = self.claims.claim(at, count, claimant);
         let is_page = claimant.is_page();
         match claim {

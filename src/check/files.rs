@@ -4,20 +4,29 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 
+use crate::check::packs::Packed;
 use crate::error::{Damage, Error, Result};
 use crate::format::batch::BatchHead;
 use crate::format::node::{DiskNode, NodeRef};
+use crate::format::pack::pack_file_name;
 use crate::format::segment::{segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
 use crate::io::{Access, Disk, DiskFile, is_out_of_descriptors};
 use crate::sync::{Arc, Mutex};
-use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr};
+use crate::units::{Location, PackId, SLOT_LEN, SegmentId, SlotAddr};
 
 /// Most files that are open at a time, and most nodes that are remembered.
 const OPEN_MAX: usize = 64;
 const NODES_MAX: usize = 4096;
 
-type OpenFiles = HashMap<SegmentId, Arc<dyn DiskFile>>;
+type OpenFiles = HashMap<FileId, Arc<dyn DiskFile>>;
+
+/// A file that slots are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FileId {
+    Segment(SegmentId),
+    Pack(PackId),
+}
 
 /// The files of a store.
 #[derive(Debug)]
@@ -25,6 +34,8 @@ pub(super) struct Files<'a> {
     disk: &'a dyn Disk,
     /// All names in the directory, sorted.
     pub names: Vec<String>,
+    /// The virtual segments that are not in files of their own.
+    pub packed: Packed,
     open: Mutex<OpenFiles>,
     nodes: Mutex<HashMap<NodeRef, Arc<DiskNode>>>,
 }
@@ -73,6 +84,7 @@ impl<'a> Files<'a> {
         Ok(Self {
             disk,
             names,
+            packed: Packed::default(),
             open: Mutex::default(),
             nodes: Mutex::default(),
         })
@@ -105,7 +117,8 @@ impl<'a> Files<'a> {
 
     /// Whole slots that a segment file has; 0 if it cannot be opened.
     pub fn slot_count(&self, segment: SegmentId) -> u32 {
-        let len = self.segment(segment).and_then(|f| f.len().map_err(trouble));
+        let file = self.slot_file(FileId::Segment(segment));
+        let len = file.and_then(|f| f.len().map_err(trouble));
         let slots = len.unwrap_or(0) / SLOT_LEN as u64;
         u32::try_from(slots).unwrap_or(u32::MAX)
     }
@@ -118,7 +131,17 @@ impl<'a> Files<'a> {
 
     /// Slots of a segment.
     pub fn read(&self, at: SlotAddr, count: u32) -> Result<Vec<u8>, Trouble> {
-        read_slots(&*self.segment(at.segment)?, at.slot, count)
+        let (file, slot) = match self.packed.place(at, count) {
+            Some(placed) => placed.map(|(pack, slot)| (FileId::Pack(pack), slot))?,
+            None => (FileId::Segment(at.segment), at.slot),
+        };
+        read_slots(&*self.slot_file(file)?, slot, count)
+    }
+
+    /// Slots of the file of a segment, whatever is in a pack.
+    pub fn read_own(&self, at: SlotAddr, count: u32) -> Result<Vec<u8>, Trouble> {
+        let file = self.slot_file(FileId::Segment(at.segment))?;
+        read_slots(&*file, at.slot, count)
     }
 
     fn open_named(&self, name: &str, open: &mut OpenFiles) -> Result<Arc<dyn DiskFile>, Trouble> {
@@ -133,17 +156,20 @@ impl<'a> Files<'a> {
         file.map_err(trouble)
     }
 
-    fn segment(&self, segment: SegmentId) -> Result<Arc<dyn DiskFile>, Trouble> {
+    fn slot_file(&self, id: FileId) -> Result<Arc<dyn DiskFile>, Trouble> {
         let mut open = self.open.lock();
-        if let Some(file) = open.get(&segment) {
+        if let Some(file) = open.get(&id) {
             return Ok(Arc::clone(file));
         }
-        let name = segment_file_name(segment);
+        let name = match id {
+            FileId::Segment(segment) => segment_file_name(segment),
+            FileId::Pack(pack) => pack_file_name(pack),
+        };
         if open.len() >= OPEN_MAX {
             open.clear();
         }
         let file = self.open_named(&name, &mut open)?;
-        open.insert(segment, Arc::clone(&file));
+        open.insert(id, Arc::clone(&file));
         Ok(file)
     }
 

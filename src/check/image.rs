@@ -10,10 +10,11 @@ use crate::check::scan::{Scan, scan};
 use crate::check::state::State;
 use crate::check::superblocks::{Chosen, choose};
 use crate::check::tables::{self, Tables};
-use crate::check::{catalog, replay, summaries};
+use crate::check::{catalog, packs, replay, summaries};
 use crate::crypto::Secret;
 use crate::error::Result;
 use crate::format::catalog::SegmentRecord;
+use crate::format::record::pack_of;
 use crate::format::superblock::{Position, Superblock};
 use crate::io::Disk;
 use crate::kms::KeyService;
@@ -41,6 +42,8 @@ pub(super) struct Image<'a> {
     pub headers: Vec<(SlotAddr, u32)>,
     /// Where the log left a segment before its end.
     pub left_at: HashMap<SegmentId, u32>,
+    /// Segments from this one on may be read as log, so their files are there.
+    pub kept_from: SegmentId,
 }
 
 impl<'a> Image<'a> {
@@ -65,6 +68,7 @@ impl<'a> Image<'a> {
             torn_tail: false,
             headers: Vec::new(),
             left_at: HashMap::new(),
+            kept_from: kept_from(&chosen),
             superblock: chosen.newest.clone(),
             files,
         };
@@ -85,6 +89,9 @@ impl<'a> Image<'a> {
 
     /// Whether slots were ever written, as far as that is known.
     pub fn is_written(&self, at: SlotAddr, slots: u32) -> bool {
+        if let Some(is_there) = self.files.packed.has(at, slots) {
+            return is_there;
+        }
         let recorded = self.state.segments.contains_key(&at.segment);
         let all = self.superblock.geometry.segment_slots;
         let limit = match at.segment.cmp(&self.end.end.segment) {
@@ -131,8 +138,24 @@ impl<'a> Image<'a> {
         let end = last(&links);
         self.torn_tail = found > links.len() || scan.batches > 0;
         report_end(&scan, end, durable, findings);
+        self.load_packs(&links, findings);
         self.replay(links, start, findings);
         self.end = end;
+    }
+
+    /// Finds out where virtual segments are by the end of the log: before any node is read.
+    fn load_packs(&mut self, links: &[Link], findings: &mut Findings) {
+        if !self.complete {
+            return;
+        }
+        for link in links.iter().filter(|link| link.malformed.is_none()) {
+            if let Ok(head) = self.files.batch(link.at, &self.superblock.geometry)
+                && let Some(Ok(pack)) = pack_of(&head.records)
+            {
+                self.state.add_pack(pack);
+            }
+        }
+        self.files.packed = packs::load(&self.files, &self.state, &self.superblock, findings);
     }
 
     fn replay(&mut self, links: Vec<Link>, start: Position, findings: &mut Findings) {
@@ -205,6 +228,14 @@ fn read_tables(
         }
     }
     None
+}
+
+/// The first segment that the log is read from, by either superblock.
+fn kept_from(chosen: &Chosen) -> SegmentId {
+    let older = chosen.older.as_ref();
+    let positions = older.into_iter().chain([&chosen.newest]);
+    let ends = positions.map(|superblock| superblock.position.end.segment);
+    ends.min().unwrap_or_default()
 }
 
 fn report_end(scan: &Scan, end: Position, durable: Seq, findings: &mut Findings) {

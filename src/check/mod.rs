@@ -20,6 +20,7 @@ mod keys;
 mod log;
 mod options;
 mod overlay;
+mod packs;
 mod replay;
 mod report;
 mod scan;

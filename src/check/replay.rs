@@ -29,6 +29,12 @@ pub(super) fn apply(
                 findings.add(codes::LOG_RECORD_MISPLACED, at, message);
             }
             Record::Nodes(_) | Record::Summary(_) | Record::Quota(_) => {}
+            // It was noted before any node was read.
+            Record::Pack(_) if index == 0 => {}
+            Record::Pack(_) => {
+                let message = "the record of a pack is not the first of its batch";
+                findings.add(codes::LOG_RECORD_MISPLACED, at, message);
+            }
             Record::Segment(record) => {
                 state.segments.insert(record.segment, record);
             }

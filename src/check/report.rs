@@ -1,5 +1,6 @@
 //! What a check gives.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::check::finding::{Class, Finding};
@@ -44,7 +45,9 @@ pub struct Stats {
     pub segments: u64,
     /// Segment files that neither tables nor log know.
     pub unused_segments: u64,
-    /// Temporary files of an interrupted creation.
+    /// Packed files.
+    pub packs: u64,
+    /// Files that an interrupted creation or packing left.
     pub leftover_files: u64,
     /// Volumes that are not deleted.
     pub volumes: u64,
@@ -110,6 +113,7 @@ impl Stats {
             log_batches: image.log_batches,
             torn_tail: image.torn_tail,
             segments: state.segments.len() as u64,
+            packs: state.in_pack.values().collect::<BTreeSet<_>>().len() as u64,
             unused_segments: files.unused_segments,
             leftover_files: files.leftover_files,
             volumes: heads(HeadKind::Volume),

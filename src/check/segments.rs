@@ -1,32 +1,43 @@
 //! The files in the directory: what each is, and whether segment files are what they should be.
 
+use std::collections::BTreeSet;
+
 use crate::check::codes;
 use crate::check::files::slot_offset;
 use crate::check::finding::Findings;
 use crate::check::image::Image;
 use crate::check::superblocks::FILES;
 use crate::error::Damage;
+use crate::format::pack::pack_of_file;
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
-use crate::units::{SegmentId, SlotAddr};
+use crate::units::{PackId, SegmentId, SlotAddr};
 
 /// What was found that is no fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     /// Segment files that neither tables nor log know: made before a crash.
     pub unused_segments: u64,
-    /// Temporary files of an interrupted creation.
+    /// What an interrupted creation or packing left.
     pub leftover_files: u64,
 }
 
 /// Looks at every name in the directory and at every segment that is recorded.
 pub(super) fn check(image: &Image<'_>, findings: &mut Findings) -> Counts {
     let mut counts = Counts::default();
+    let packs: BTreeSet<PackId> = image.state.in_pack.values().copied().collect();
     for name in &image.files.names {
         if let Some(segment) = segment_of_file(name) {
+            if image.files.packed.pack(segment).is_some() {
+                // It was packed, and the crash came before its own file was removed.
+                counts.leftover_files += 1;
+                continue;
+            }
             check_segment(image, segment, findings);
             if image.complete && !image.state.segments.contains_key(&segment) {
                 counts.unused_segments += 1;
             }
+        } else if let Some(pack) = pack_of_file(name) {
+            counts.leftover_files += u64::from(image.complete && !packs.contains(&pack));
         } else if name.ends_with(".tmp") {
             counts.leftover_files += 1;
         } else if name != "lock" && !FILES.contains(&name.as_str()) {
@@ -41,7 +52,9 @@ pub(super) fn check(image: &Image<'_>, findings: &mut Findings) -> Counts {
             let message = format!("it is recorded with {} slots", record.slot_count);
             findings.add(codes::SEGMENT_RECORD, &location, message);
         }
-        if record.segment.0 != 0 && !image.files.has(&name) {
+        // Those that are not log are gone once nothing in them is in use: the walk will tell.
+        let is_log = record.segment >= image.kept_from;
+        if record.segment.0 != 0 && is_log && !image.files.has(&name) {
             findings.add(codes::SEGMENT_MISSING, location, Damage::Missing);
         }
     }
@@ -62,7 +75,7 @@ fn check_segment(image: &Image<'_>, segment: SegmentId, findings: &mut Findings)
     }
     let header = image
         .files
-        .read(SlotAddr { segment, slot: 0 }, 1)
+        .read_own(SlotAddr { segment, slot: 0 }, 1)
         .and_then(|slot| Ok(SegmentHeader::decode(&slot)?));
     let expected = SegmentHeader {
         segment,

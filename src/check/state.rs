@@ -12,10 +12,11 @@ use crate::format::catalog::{
 };
 use crate::format::entry::Entry;
 use crate::format::node::{Items, NodeRef};
+use crate::format::pack::PackRecord;
 use crate::format::record::Record;
 use crate::format::slots::SlotsPurpose;
 use crate::slots::SlotSet;
-use crate::units::{HeadId, KeyEpoch, LineageEpoch, PageNo, SegmentId, SlotAddr};
+use crate::units::{HeadId, KeyEpoch, LineageEpoch, PackId, PageNo, SegmentId, SlotAddr};
 
 /// The catalog, and what the log changed in page tables.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,9 @@ pub(super) struct State {
     pub segments: BTreeMap<SegmentId, SegmentRecord>,
     /// Slots that the tables say live items take.
     pub live: SlotSet,
+    pub packs: BTreeMap<PackId, PackRecord>,
+    /// The pack that a virtual segment is in, if it is in one.
+    pub in_pack: BTreeMap<SegmentId, PackId>,
     /// Salts by the first slot they are for.
     pub salts: BTreeMap<SlotAddr, [u8; 12]>,
 }
@@ -99,6 +103,18 @@ impl State {
             .map(|(_, &salt)| salt)
     }
 
+    /// Notes where virtual segments are from a pack's record on. Whether the pack was known.
+    pub fn add_pack(&mut self, record: PackRecord) -> bool {
+        let pack = record.pack;
+        let known = self.packs.contains_key(&pack);
+        self.in_pack.retain(|_, other| *other != pack);
+        for &segment in &record.segments {
+            self.in_pack.insert(segment, pack);
+        }
+        self.packs.insert(pack, record);
+        known
+    }
+
     /// Takes up a record of a table batch.
     pub fn add_table_record(&mut self, record: Record, at: SlotAddr, findings: &mut Findings) {
         let (what, twice) = match record {
@@ -132,6 +148,7 @@ impl State {
                 format!("segment {}", record.segment),
                 self.segments.insert(record.segment, record).is_some(),
             ),
+            Record::Pack(record) => (format!("pack {}", record.pack), self.add_pack(*record)),
             Record::Salt(record) => {
                 let first = SlotAddr {
                     segment: record.segment,

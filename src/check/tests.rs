@@ -11,6 +11,7 @@ mod engine;
 mod flips;
 mod hostile;
 mod mutants;
+mod packs;
 mod store;
 mod views;
 

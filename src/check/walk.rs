@@ -3,7 +3,7 @@
 //! A node is checked against what lies right below it, and gives a summary of all below it to
 //! whoever refers to it. So a shared node costs every further head one look.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::check::claims::{Claimant, Claims};
 use crate::check::codes::{self, Code};
@@ -14,7 +14,9 @@ use crate::check::image::Image;
 use crate::check::state::Head;
 use crate::error::Damage;
 use crate::format::node::{Items, NodeRef};
-use crate::units::{LineageEpoch, PageNo};
+use crate::format::pack::pack_file_name;
+use crate::format::segment::segment_file_name;
+use crate::units::{LineageEpoch, PageNo, SegmentId, SlotAddr};
 
 /// A walk over all page tables of a store.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Walk<'a> {
     /// Spans of the log that were visited, by address.
     pub(super) spans: HashMap<usize, super::overlay::Summary>,
     pub counts: Counts,
+    /// Segments without a file, of which nothing was in use so far.
+    missing: BTreeSet<SegmentId>,
 }
 
 /// What a walk has seen.
@@ -75,6 +79,7 @@ impl<'a> Walk<'a> {
             nodes: HashMap::new(),
             spans: HashMap::new(),
             counts: Counts::default(),
+            missing: missing(image),
         };
         for &(at, count) in &image.headers {
             if image.is_written(at, count) {
@@ -195,6 +200,19 @@ impl<'a> Walk<'a> {
         last
     }
 
+    /// Reports the file of slots that are in use, once, if it is not there.
+    pub(super) fn in_use(&mut self, at: SlotAddr) {
+        if !self.missing.remove(&at.segment) {
+            return;
+        }
+        let (code, name) = match self.image.files.packed.pack(at.segment) {
+            Some(pack) => (codes::PACK_MISSING, pack_file_name(pack)),
+            None => (codes::SEGMENT_MISSING, segment_file_name(at.segment)),
+        };
+        self.findings
+            .add(code, format!("file {name}"), Damage::Missing);
+    }
+
     /// Compares births. What is not known was reported, so it fits.
     pub fn birth(&self, below: Option<LineageEpoch>, holder: Option<LineageEpoch>) -> Birth {
         let (Some(below), Some(holder)) = (below, holder) else {
@@ -209,6 +227,19 @@ impl<'a> Walk<'a> {
             Birth::Elsewhere
         }
     }
+}
+
+/// The segments that are known and have no file. What is missing in the log was reported.
+fn missing(image: &Image<'_>) -> BTreeSet<SegmentId> {
+    let packed = image.state.in_pack.iter();
+    let packed = packed.filter(|(_, pack)| !image.files.has(&pack_file_name(**pack)));
+    let own = image.state.segments.keys().filter(|segment| {
+        image.files.packed.pack(**segment).is_none()
+            && **segment < image.kept_from
+            && !image.files.has(&segment_file_name(**segment))
+    });
+    let packed = packed.map(|(segment, _)| segment);
+    packed.chain(own).copied().collect()
 }
 
 fn node_code(trouble: &Trouble) -> Code {

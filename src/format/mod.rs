@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod entry;
 pub mod layout;
 pub mod node;
+pub mod pack;
 pub mod quota;
 pub mod record;
 pub mod segment;
@@ -22,6 +23,8 @@ pub mod superblock;
 pub const LAYOUT: &[layout::Struct] = &[
     superblock::DiskSuperblock::LAYOUT,
     segment::DiskSegmentHeader::LAYOUT,
+    pack::DiskPackHeader::LAYOUT,
+    pack::DiskPackPart::LAYOUT,
     batch::DiskBatchHeader::LAYOUT,
     record::RecordHeader::LAYOUT,
     record::DiskPages::LAYOUT,
@@ -37,6 +40,7 @@ pub const LAYOUT: &[layout::Struct] = &[
     slots::DiskSlots::LAYOUT,
     slots::DiskSlotRun::LAYOUT,
     quota::DiskQuota::LAYOUT,
+    pack::DiskPack::LAYOUT,
     record::DiskTable::LAYOUT,
     summary::DiskSummary::LAYOUT,
     summary::DiskSummaryItem::LAYOUT,

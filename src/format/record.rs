@@ -12,6 +12,7 @@ use crate::format::catalog::{
 };
 use crate::format::entry::{DataEntry, DiskEntry, Entry, SLOT_BITS};
 use crate::format::layout::disk_struct;
+use crate::format::pack::PackRecord;
 use crate::format::quota::Quota;
 use crate::format::slots::SlotsRecord;
 use crate::format::summary::Summary;
@@ -31,11 +32,12 @@ const TABLE: u16 = 10;
 const SUMMARY: u16 = 11;
 const SLOTS: u16 = 12;
 const QUOTA: u16 = 13;
+const PACK: u16 = 14;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 slots, 13 quota.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 slots, 13 quota, 14 pack.
         kind: U16,
         /// Zero.
         reserved: U16,
@@ -158,6 +160,8 @@ pub enum Record {
     Slots(SlotsRecord),
     /// How much the store may take, from now on.
     Quota(Quota),
+    /// Virtual segments are in a packed file from now on.
+    Pack(Box<PackRecord>),
 }
 
 /// A page that was written, and what it took the place of.
@@ -322,6 +326,7 @@ impl Record {
             Self::Summary(_) => SUMMARY,
             Self::Slots(_) => SLOTS,
             Self::Quota(_) => QUOTA,
+            Self::Pack(_) => PACK,
         }
     }
 
@@ -361,6 +366,7 @@ impl Record {
             Self::Summary(summary) => summary.encode(out),
             Self::Slots(slots) => slots.encode(out),
             Self::Quota(quota) => quota.encode(out),
+            Self::Pack(pack) => pack.encode(out),
             Self::Table { part, previous } => {
                 let at = previous.map(|table| table.at).unwrap_or_default();
                 let disk = DiskTable {
@@ -391,6 +397,7 @@ impl Record {
             SUMMARY => Self::Summary(Box::new(Summary::decode(body)?)),
             SLOTS => Self::Slots(SlotsRecord::decode(body)?),
             QUOTA => Self::Quota(Quota::decode(body)?),
+            PACK => Self::Pack(Box::new(PackRecord::decode(body)?)),
             TABLE => {
                 let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 let segment = SegmentId(disk.previous_segment.get());
@@ -490,6 +497,20 @@ pub fn in_summary(records: &[u8]) -> &[u8] {
     match RecordHeader::ref_from_prefix(records) {
         Ok((header, _)) if header.kind.get() == TABLE => records.get(..len).unwrap_or(records),
         _ => records,
+    }
+}
+
+/// The pack that a batch is about. Its record is alone in its batch, so that finding those of a log
+/// takes no look at all its pages.
+pub fn pack_of(records: &[u8]) -> Option<Result<PackRecord, Damage>> {
+    let (header, _) = RecordHeader::ref_from_prefix(records).ok()?;
+    if header.kind.get() != PACK {
+        return None;
+    }
+    match Records::new(records).next()? {
+        Ok(Record::Pack(pack)) => Some(Ok(*pack)),
+        Ok(_) => None,
+        Err(damage) => Some(Err(damage)),
     }
 }
 

@@ -17,6 +17,8 @@ use crate::units::{
 pub const FORMAT_VERSION: u32 = 0;
 /// Longest wrapped store key in bytes.
 pub const STORE_KEY_LEN_MAX: usize = 128;
+/// Most slots of a segment: 1 GiB.
+pub const SEGMENT_SLOTS_MAX: u32 = 1 << 18;
 
 const MAGIC: [u8; 8] = *b"OFFSHOOT";
 const FLAG_CLEAN: u32 = 1;
@@ -173,7 +175,7 @@ impl Geometry {
         page.is_power_of_two()
             && (4096..=65536).contains(&page)
             && fits
-            && self.segment_slots <= 1 << 18
+            && self.segment_slots <= SEGMENT_SLOTS_MAX
     }
 }
 

@@ -1,3 +1,4 @@
+mod packs;
 mod records;
 mod slots;
 

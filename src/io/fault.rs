@@ -22,9 +22,9 @@ pub struct Faults(Arc<Mutex<Plan>>);
 /// Kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// `read_exact_at`, `copy_out`, `len`, `free_len`.
+    /// `read_exact_at`, `copy_out`, `len`, `allocated_len`, `free_len`.
     Read,
-    /// `write_all_at`.
+    /// `write_all_at` and `punch`.
     Write,
     /// `sync` and `sync_names`.
     Sync,
@@ -196,6 +196,11 @@ impl Disk for FaultDisk {
         self.inner.lock_owner(name)
     }
 
+    fn allocated_len(&self, name: &str) -> io::Result<u64> {
+        self.faults.pass(Class::Read)?;
+        self.inner.allocated_len(name)
+    }
+
     fn free_len(&self) -> io::Result<u64> {
         self.faults.pass(Class::Read)?;
         self.inner.free_len()
@@ -227,6 +232,11 @@ impl DiskFile for FaultFile {
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         self.faults.pass(Class::Read)?;
         self.inner.next_data(offset)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.faults.pass(Class::Write)?;
+        self.inner.punch(offset, len)
     }
 
     fn sync(&self) -> io::Result<()> {

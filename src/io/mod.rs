@@ -52,6 +52,9 @@ pub trait Disk: Send + Sync + Debug {
     /// The process id in a lock file; after a kill it can be that of a process long gone.
     fn lock_owner(&self, name: &str) -> Option<u32>;
 
+    /// Bytes that a file takes: its length without the holes that were punched into it.
+    fn allocated_len(&self, name: &str) -> io::Result<u64>;
+
     /// Bytes that can still be allocated.
     fn free_len(&self) -> io::Result<u64>;
 }
@@ -98,6 +101,12 @@ pub trait DiskFile: Send + Sync + Debug {
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         Ok((offset < self.len()?).then_some(offset))
     }
+
+    /// Gives the space of a range back; the range reads as zeroes then, and the length stays.
+    ///
+    /// `Unsupported` where the file system cannot. Until the next sync a crash may undo it, for
+    /// the whole range or a part.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Makes its bytes and its length durable.
     fn sync(&self) -> io::Result<()>;

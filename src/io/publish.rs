@@ -22,13 +22,24 @@ pub fn publish(
     len: u64,
     contents: &[u8],
 ) -> io::Result<Arc<dyn DiskFile>> {
+    let len = len.max(contents.len() as u64);
+    publish_with(disk, name, len, |file| file.write_all_at(contents, 0))
+}
+
+/// Like [`publish`] for a file of `len` bytes that `fill` writes, perhaps little by little.
+pub fn publish_with(
+    disk: &dyn Disk,
+    name: &str,
+    len: u64,
+    fill: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> io::Result<Arc<dyn DiskFile>> {
     let temporary = format!("{name}.tmp");
     match disk.remove(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = disk.create(&temporary, len.max(contents.len() as u64))?;
-    let filled = write_durable(&*file, contents, 0);
+    let file = disk.create(&temporary, len)?;
+    let filled = fill(&*file).and_then(|()| file.sync());
     if let Err(error) = filled.and_then(|()| disk.rename(&temporary, name)) {
         // The error that counts is the first one.
         let _ = disk.remove(&temporary);

@@ -89,6 +89,10 @@ impl RealDisk {
             Err(error) => return Err(error.into()),
         };
         let stat = rustix::fs::fstat(&file)?;
+        // Removed since it was opened.
+        if stat.st_nlink == 0 {
+            return Err(ErrorKind::NotFound.into());
+        }
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
             return Err(not_a_file());
         }
@@ -205,6 +209,14 @@ impl Disk for RealDisk {
         std::str::from_utf8(&text[..len]).ok()?.trim().parse().ok()
     }
 
+    fn allocated_len(&self, name: &str) -> io::Result<u64> {
+        check_name(name)?;
+        let stat = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        // Some file systems count what they need to find the blocks, too.
+        let (blocks, len) = (stat.st_blocks as u64, stat.st_size as u64);
+        Ok(blocks.saturating_mul(512).min(len))
+    }
+
     fn free_len(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -234,6 +246,14 @@ impl DiskFile for RealFile {
             Ok(data) => Ok(Some(data)),
             Err(rustix::io::Errno::NXIO) => Ok(None),
             Err(_) => Ok((offset < self.len()?).then_some(offset)),
+        }
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| rustix::fs::fallocate(&self.0, flags, offset, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(ErrorKind::Unsupported.into()),
+            punched => Ok(punched?),
         }
     }
 

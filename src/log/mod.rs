@@ -15,4 +15,4 @@ mod tests;
 pub use append::{LogWriter, Place};
 pub use scan::{Scan, scan};
 pub use superblock::{Candidate, Superblocks};
-pub use tables::{load_tables, table_parts};
+pub use tables::{first_table_segment, load_tables, table_parts};

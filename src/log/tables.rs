@@ -6,7 +6,7 @@ use crate::format::record::{Record, Records};
 use crate::format::superblock::TableRef;
 use crate::log::scan::{Batch, read_head};
 use crate::segment::Segments;
-use crate::units::{Location, SLOT_LEN};
+use crate::units::{Location, SLOT_LEN, SegmentId};
 
 /// Bytes of records in one table batch, so that a batch is short.
 const TABLE_BATCH_LEN_MAX: usize = 256 << 10;
@@ -72,6 +72,27 @@ pub fn load_tables(segments: &Segments, last: TableRef) -> Result<Vec<Record>> {
         .into_iter()
         .flat_map(|records| records.into_iter().skip(1))
         .collect())
+}
+
+/// The segment in which tables begin.
+pub fn first_table_segment(segments: &Segments, last: TableRef) -> Result<SegmentId> {
+    let mut at = last.at;
+    loop {
+        let corrupt = |damage| Error::Corrupt {
+            location: Location::Slot(at),
+            damage,
+        };
+        let head = read_head(segments, at)?.map_err(corrupt)?;
+        match Records::new(&head.records).next() {
+            // Batches refer to older ones only, so this ends.
+            Some(Ok(Record::Table {
+                previous: Some(previous),
+                ..
+            })) if previous.at < at => at = previous.at,
+            Some(Ok(Record::Table { previous: None, .. })) => return Ok(at.segment),
+            _ => return Err(corrupt(Damage::WrongIdentity)),
+        }
+    }
 }
 
 impl Batch {

@@ -6,18 +6,18 @@ use crate::error::{Damage, Error, Result};
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
 use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors, publish};
-use crate::segment::table::{Salt, Table};
+use crate::segment::table::{Place, Salt, Table};
 use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr, StoreId};
 
 /// All segments of a store, those that are open, and the salts that their pages are sealed under.
 #[derive(Debug)]
 pub struct Segments {
-    disk: Arc<dyn Disk>,
-    store_id: StoreId,
-    geometry: Geometry,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) store_id: StoreId,
+    pub(super) geometry: Geometry,
     open_max: usize,
-    table: Table,
+    pub(super) table: Table,
 }
 
 /// An open segment file.
@@ -25,7 +25,7 @@ pub struct Segments {
 pub struct Segment {
     id: SegmentId,
     file: Arc<dyn DiskFile>,
-    map: Arc<dyn Map>,
+    pub(super) map: Arc<dyn Map>,
 }
 
 impl Segments {
@@ -100,16 +100,21 @@ impl Segments {
         }
     }
 
-    fn open(&self, id: SegmentId) -> Result<Arc<Segment>> {
-        let opened = match self.open_file(id) {
+    pub(super) fn open(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        let opened = self.with_descriptors(|| self.open_file(id))?;
+        Ok(self.table.insert(Arc::new(opened)))
+    }
+
+    /// Opens a file, if need be after closing all others that nobody holds.
+    pub(super) fn with_descriptors<T>(&self, open: impl Fn() -> Result<T>) -> Result<T> {
+        match open() {
             // Others in this process may have taken what the limit leaves to us.
             Err(Error::Io { source, .. }) if is_out_of_descriptors(&source) => {
                 self.table.shrink(0);
-                self.open_file(id)
+                open()
             }
             opened => opened,
-        };
-        Ok(self.table.insert(Arc::new(opened?)))
+        }
     }
 
     /// Segments that may wait for a sync, each with its descriptor, before somebody must flush.
@@ -174,8 +179,14 @@ impl Segments {
 
     /// Reads slots through the file, so that bad media is an error and not a signal.
     pub fn read_slots(&self, at: SlotAddr, buf: &mut [u8]) -> Result<()> {
-        let segment = self.get(at.segment)?;
-        let read = segment.file.read_exact_at(buf, offset(at.slot));
+        let read = match self.table.place(at.segment) {
+            Place::Segment(segment) => segment.file.read_exact_at(buf, offset(at.slot)),
+            place => {
+                let holder = self.holder(at.segment, place)?;
+                let slot = holder.place(at, buf.len())?;
+                holder.file().read_exact_at(buf, offset(slot))
+            }
+        };
         read.map_err(|error| self.failed("read", at, error))
     }
 
@@ -190,15 +201,18 @@ impl Segments {
     /// Copies the ciphertext of a page out of the map. Gives the salt that it is sealed under, or
     /// nothing, and copies nothing, if that is not known.
     pub fn copy_page(&self, at: SlotAddr, buf: &mut [u8]) -> Result<Option<Salt>> {
-        let (salt, segment) = self.table.look_up(at);
+        let (salt, place) = self.table.look_up(at);
         if salt.is_none() {
             return Ok(None);
         }
-        let segment = match segment {
-            Some(segment) => segment,
-            None => self.open(at.segment)?,
+        let copied = match place {
+            Place::Segment(segment) => segment.map.copy_out(buf, offset(at.slot)),
+            place => {
+                let holder = self.holder(at.segment, place)?;
+                let slot = holder.place(at, buf.len())?;
+                holder.map().copy_out(buf, offset(slot))
+            }
         };
-        let copied = segment.map.copy_out(buf, offset(at.slot));
         copied.map_err(|error| self.failed("read", at, error))?;
         Ok(salt)
     }
@@ -221,11 +235,11 @@ impl Segment {
     }
 }
 
-fn offset(slot: u32) -> u64 {
+pub(super) fn offset(slot: u32) -> u64 {
     u64::from(slot) * SLOT_LEN as u64
 }
 
-fn corrupt_file(name: &str, damage: Damage) -> Error {
+pub(super) fn corrupt_file(name: &str, damage: Damage) -> Error {
     match damage {
         Damage::BadVersion(found) => Error::UnsupportedVersion {
             location: Location::File(name.to_owned()),
@@ -240,7 +254,12 @@ fn corrupt_file(name: &str, damage: Damage) -> Error {
 }
 
 /// The library's error for one of the operating system: a full disk is one of its own.
-fn io_error(op: &'static str, location: Location, source: io::Error, disk: &dyn Disk) -> Error {
+pub(super) fn io_error(
+    op: &'static str,
+    location: Location,
+    source: io::Error,
+    disk: &dyn Disk,
+) -> Error {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace {
             need: 0,

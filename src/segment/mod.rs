@@ -1,12 +1,15 @@
 //! Segments: the files that slots are in, and the sealed-page read and write path.
 //!
 //! Invariants: a slot is written once in each life of a segment file; only this module seals and
-//! opens pages. It does not know what a batch is, nor who can reach a page.
+//! opens pages; only it knows which file a virtual segment is in. It does not know what a batch is,
+//! nor who can reach a page.
 
 mod file;
+mod pack;
 mod seal;
+mod space;
 mod table;
 
 pub use file::{Segment, Segments};
 pub use seal::{EpochKey, PageOpener, SealedPage, seal_pages};
-pub use table::Salt;
+pub use table::{FileId, Salt};

@@ -15,7 +15,7 @@ use crate::log::table_parts;
 use crate::slots::SlotSet;
 use crate::store::inner::{Checkpointed, Commit, Inner};
 use crate::sync::{Arc, MutexGuard, Ordering};
-use crate::units::{HeadId, HeadKeyId, Seq, SlotAddr};
+use crate::units::{HeadId, HeadKeyId, SegmentId, Seq, SlotAddr};
 
 /// Bounds of the log that a recovery rolls forward. Between them it is an eighth of the store:
 /// with less, a checkpoint writes more nodes than the log has pages; with more, recovery takes
@@ -29,6 +29,11 @@ const FOLD_PAGES: usize = 64;
 const FLUSH_BATCHES: u64 = 8;
 /// Most nodes in one batch.
 const BATCH_NODES_MAX: usize = 256;
+
+/// The log that a store of so many bytes may have after its last checkpoint.
+pub(super) fn log_bound(used_len: u64) -> u64 {
+    (used_len / LOG_SHARE).clamp(LOG_LEN_MIN, LOG_LEN_MAX)
+}
 
 /// The state that a checkpoint is of.
 struct Moment {
@@ -66,8 +71,7 @@ impl Inner {
     /// The log that a recovery would roll forward, as a multiple of its bound.
     fn log_over(&self) -> f64 {
         let commit = self.commit.lock();
-        let bound = (commit.used_len / LOG_SHARE).clamp(LOG_LEN_MIN, LOG_LEN_MAX);
-        commit.log_len as f64 / bound as f64
+        commit.log_len as f64 / log_bound(commit.used_len) as f64
     }
 
     /// Makes a checkpoint unless nothing happened since the last one.
@@ -293,11 +297,15 @@ impl Inner {
     fn table(&self, moment: &Moment) -> Result<Vec<Vec<u8>>> {
         let slot_count = self.segments.geometry().segment_slots;
         let mut records = Vec::new();
-        for segment in self.segments.list()? {
+        let own = |segment: &SegmentId| !self.segments.is_packed(*segment);
+        for segment in self.segments.list()?.into_iter().filter(own) {
             records.push(Record::Segment(SegmentRecord {
                 segment,
                 slot_count,
             }));
+        }
+        for pack in self.segments.packs() {
+            records.push(Record::Pack(Box::new((*pack).clone())));
         }
         for (at, salt) in self.segments.salts() {
             let salt = SaltRecord {

@@ -140,10 +140,12 @@ impl Inner {
         commit.log_len += len;
         if place.at().segment != before {
             // The rest of the one before stays empty, and this one has its header.
-            let segment_len = u64::from(self.segments.geometry().segment_slots) * SLOT_LEN as u64;
-            commit.used_len = commit.used_len.next_multiple_of(segment_len) + SLOT_LEN as u64;
+            commit.used_len += commit.tail_free_len + SLOT_LEN as u64;
+            let slots = u64::from(self.segments.geometry().segment_slots) - 1;
+            commit.tail_free_len = slots * SLOT_LEN as u64;
         }
         commit.used_len += len;
+        commit.tail_free_len = commit.tail_free_len.saturating_sub(len);
         self.counters.batches.add(1);
         self.counters.appended_bytes.add(len);
         Ok(hash)

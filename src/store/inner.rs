@@ -17,6 +17,7 @@ use crate::segment::{EpochKey, Segment, Segments};
 use crate::source::{Clock, Random};
 use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
+use crate::store::reclaim::Reclaim;
 use crate::store::stats::Counters;
 use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
@@ -28,8 +29,8 @@ const ATOMIC_LEN_MAX: u64 = 1 << 20;
 
 /// An open store.
 ///
-/// Locks are taken in this order: page locks of a head, checkpoint, the turn to sync, commit,
-/// keys of a head, state; the others are leaves.
+/// Locks are taken in this order: page locks of a head, checkpoint, reclaim, the turn to sync,
+/// commit, keys of a head, state; the others are leaves.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub disk: Arc<dyn Disk>,
@@ -50,6 +51,10 @@ pub(super) struct Inner {
     pub superblock_key: Secret,
     /// The last checkpoint. Held while one is made.
     pub checkpoint: Mutex<Checkpointed>,
+    /// What reclaim remembers between its steps. Held while one is made.
+    pub reclaim: Mutex<Reclaim>,
+    /// Bytes that the store may take for each live one.
+    pub space_target: f64,
     /// The end of the log. Whoever holds it decides what the next batch is.
     pub commit: Mutex<Commit>,
     /// The catalog as of the last batch.
@@ -79,6 +84,8 @@ pub(super) struct Commit {
     pub log_len: u64,
     /// Bytes of the store's segments, in full or written.
     pub used_len: u64,
+    /// Bytes of the tail behind the log's end, which do not count yet.
+    pub tail_free_len: u64,
     /// Summaries that were appended.
     pub summaries: u64,
 }

@@ -15,6 +15,7 @@ mod open;
 mod options;
 mod quota;
 mod read;
+mod reclaim;
 mod rekey;
 mod remove;
 mod rewrap;

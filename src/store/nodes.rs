@@ -104,6 +104,15 @@ impl NodeCache {
         &self.shards[at.slot as usize % self.shards.len()]
     }
 
+    fn read(&self, node: &NodeRef) -> Result<DiskNode> {
+        let mut slot = [0; SLOT_LEN];
+        self.segments.read_slots(node.at, &mut slot)?;
+        DiskNode::decode(&slot, node).map_err(|damage| Error::Corrupt {
+            location: Location::Slot(node.at),
+            damage,
+        })
+    }
+
     fn cached(&self, node: &NodeRef) -> Option<Arc<Node>> {
         let shard = self.shard(node.at);
         let found = shard.nodes.read().get(node.at);
@@ -123,12 +132,8 @@ impl NodeSource for NodeCache {
         if let Some(node) = self.cached(node) {
             return Ok(node);
         }
-        let mut slot = [0; SLOT_LEN];
-        self.segments.read_slots(node.at, &mut slot)?;
-        let disk = DiskNode::decode(&slot, node).map_err(|damage| Error::Corrupt {
-            location: Location::Slot(node.at),
-            damage,
-        })?;
+        // Its file may have been packed, and then used for something else, while it was read.
+        let disk = self.read(node).or_else(|_| self.read(node))?;
         let loaded = Arc::new(Node::from_disk(disk, *node));
         self.insert(node.at, loaded.clone());
         Ok(loaded)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::catalog::{Catalog, Context};
 use crate::crypto::{Label, Secret};
 use crate::error::{Damage, Error, Kind, Result};
-use crate::format::record::{Record, Records};
+use crate::format::record::{Record, Records, pack_of};
 use crate::format::segment::segment_of_file;
 use crate::format::superblock::{
     Geometry, NextIds, Position, STORE_KEY_LEN_MAX, Superblock, WrappedStoreKey,
@@ -134,9 +134,12 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
     if !read_only {
         remove_temporary(&*disk)?;
         sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
+        // Not before: a pack's record must be durable.
+        segments.remove_stale()?;
     }
     let log = log_writer(log_key, &superblock, &scan, &segments)?;
-    let used_len = used_len(&log, &segments)?;
+    let tail_free_len = tail_free_len(&log, &segments);
+    let used_len = segments.allocated()?.saturating_sub(tail_free_len);
     let inner = Inner {
         disk,
         clock: machine.clock,
@@ -164,8 +167,11 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             unsynced: Vec::new(),
             log_len: log_len(&scan),
             used_len,
+            tail_free_len,
             summaries: 0,
         }),
+        reclaim: Mutex::default(),
+        space_target: options.space_target,
         state: RwLock::new(catalog),
         salt: Mutex::default(),
         runtimes: Mutex::default(),
@@ -281,6 +287,7 @@ fn load_catalog(
                 };
                 segments.note_salt(at, salt.salt);
             }
+            Record::Pack(pack) => segments.note_pack((**pack).clone()),
             Record::Segment(_)
             | Record::Lineage(_)
             | Record::KeyEpoch(_)
@@ -307,6 +314,7 @@ fn roll_forward(
     nodes: &NodeCache,
     options: &Options,
 ) -> Result<()> {
+    note_packs(scan, segments)?;
     for batch in &scan.batches {
         segments.note_salt(batch.at, batch.salt);
         if batch.is_table() {
@@ -324,6 +332,21 @@ fn roll_forward(
                 damage,
             })?;
             catalog.apply(&record, context)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where virtual segments are by the end of the log: known before any node is read, because the
+/// files that they were in when a batch was appended may be gone.
+fn note_packs(scan: &Scan, segments: &Segments) -> Result<()> {
+    for batch in &scan.batches {
+        if let Some(pack) = pack_of(&batch.records) {
+            let pack = pack.map_err(|damage| Error::Corrupt {
+                location: Location::Slot(batch.at),
+                damage,
+            })?;
+            segments.note_pack(pack);
         }
     }
     Ok(())
@@ -359,15 +382,13 @@ fn log_writer(
     Ok(LogWriter::new(key, scan.end, tail, SegmentId(next)))
 }
 
-/// Bytes of all segments: in full, but for the tail only up to the log's end.
-fn used_len(log: &LogWriter, segments: &Segments) -> Result<u64> {
-    let segment_slots = segments.geometry().segment_slots;
-    let slots = u64::from(segment_slots) * segments.list()?.len() as u64;
-    let unused = match log.has_tail() {
-        true => segment_slots - log.position().end.slot,
+/// Bytes of the tail behind the log's end, if the log goes on there.
+fn tail_free_len(log: &LogWriter, segments: &Segments) -> u64 {
+    let slots = match log.has_tail() {
+        true => segments.geometry().segment_slots - log.position().end.slot,
         false => 0,
     };
-    Ok((slots - u64::from(unused)) * SLOT_LEN as u64)
+    u64::from(slots) * SLOT_LEN as u64
 }
 
 fn log_len(scan: &Scan) -> u64 {

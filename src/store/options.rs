@@ -37,6 +37,7 @@ pub struct Options {
     pub(super) revocation: Revocation,
     pub(super) accept_rollback: bool,
     pub(super) fanout: Fanout,
+    pub(super) space_target: f64,
 }
 
 /// The machine under a store: where files are, what time it is, and where randomness comes from.
@@ -63,6 +64,7 @@ impl Default for Options {
             revocation: Revocation::Lease(Duration::from_secs(1)),
             accept_rollback: false,
             fanout: Fanout::default(),
+            space_target: 1.35,
         }
     }
 }

@@ -19,13 +19,10 @@ impl Inner {
     /// Fills `buf` from `offset`. Every byte is verified before this returns.
     pub fn read(&self, runtime: &Runtime, buf: &mut [u8], offset: u64) -> Result<()> {
         self.counters.read(buf.len());
-        // A page can be reclaimed under a reader that looked it up before: so a failed tag is
-        // looked up once more before it is reported.
+        // A page or a node can be reclaimed under a reader that looked it up before: so what is not
+        // right is looked up once more before it is reported.
         match self.try_read(runtime, buf, offset) {
-            Err(Error::Corrupt {
-                location: Location::Page { .. },
-                ..
-            }) => self.try_read(runtime, buf, offset),
+            Err(Error::Corrupt { .. }) => self.try_read(runtime, buf, offset),
             done => done,
         }
     }

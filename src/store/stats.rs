@@ -26,6 +26,12 @@ pub struct StoreStats {
     pub syncs: u64,
     /// Superblocks written.
     pub checkpoints: u64,
+    /// Packed files that reclaim made.
+    pub packs: u64,
+    /// Bytes that it copied into them.
+    pub moved_bytes: u64,
+    /// Bytes that it gave back.
+    pub freed_bytes: u64,
     /// Bytes of log since the last checkpoint: what an open after a crash would read.
     pub log_len: u64,
     /// Segments that a flush would sync.
@@ -63,6 +69,9 @@ pub(super) struct Counters {
     pub flushes: Counter,
     pub syncs: Counter,
     pub checkpoints: Counter,
+    pub packs: Counter,
+    pub moved_bytes: Counter,
+    pub freed_bytes: Counter,
 }
 
 /// A number that only rises.
@@ -119,6 +128,9 @@ impl Inner {
             flushes: counters.flushes.get(),
             syncs: counters.syncs.get(),
             checkpoints: counters.checkpoints.get(),
+            packs: counters.packs.get(),
+            moved_bytes: counters.moved_bytes.get(),
+            freed_bytes: counters.freed_bytes.get(),
             log_len,
             unsynced_segments: unsynced,
             open_segments: self.segments.open_count() as u64,

@@ -117,6 +117,10 @@ impl Disk for Noted {
         self.disk.lock_owner(name)
     }
 
+    fn allocated_len(&self, name: &str) -> Result<u64> {
+        self.disk.allocated_len(name)
+    }
+
     fn free_len(&self) -> Result<u64> {
         self.disk.free_len()
     }
@@ -141,6 +145,10 @@ impl DiskFile for NotedFile {
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(buf, offset)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        self.file.punch(offset, len)
     }
 
     fn sync(&self) -> Result<()> {

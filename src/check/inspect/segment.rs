@@ -63,7 +63,7 @@ pub struct BatchView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordView {
     /// What it is: `pages`, `zeroes`, `discard`, `nodes`, `head`, `lineage`, `key_epoch`,
-    /// `segment`, `salt` or `table`.
+    /// `segment`, `salt`, `table`, `summary` or `pack`.
     pub kind: &'static str,
     /// The head that it is about.
     pub head: Option<HeadId>,
@@ -203,6 +203,10 @@ fn view(record: &Record) -> RecordView {
             ("quota", None, 1, format!("{bytes} bytes, {heads} heads"))
         }
         Record::Table { part, .. } => ("table", None, 1, format!("part {part}")),
+        Record::Pack(pack) => {
+            let detail = format!("pack {}", pack.pack);
+            ("pack", None, pack.segments.len() as u64, detail)
+        }
         Record::Summary(summary) => {
             let detail = format!("of segment {}", summary.segment);
             ("summary", None, summary.batches.len() as u64, detail)

@@ -329,7 +329,7 @@ fn an_unknown_kind_and_a_reserved_field_are_refused() {
         salt: [9; 12],
     };
     let bytes = encoded(&Record::Salt(salt));
-    for kind in [0, 14, 255] {
+    for kind in [0, 15, 255] {
         let mut bytes = bytes.clone();
         bytes.first_mut().into_iter().for_each(|byte| *byte = kind);
         assert_eq!(decoded(&bytes), Err(Damage::OutOfRange("record kind")));

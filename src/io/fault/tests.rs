@@ -15,6 +15,8 @@ fn every_call(disk: &FaultDisk) -> (u64, io::Result<()>) {
     let mut run = || -> io::Result<()> {
         let file = disk.create("a", 4)?;
         file.write_all_at(b"1234", 0)?;
+        file.punch(0, 4)?;
+        disk.allocated_len("a")?;
         file.read_exact_at(&mut buf, 0)?;
         file.len()?;
         file.sync()?;
@@ -35,7 +37,7 @@ fn every_call(disk: &FaultDisk) -> (u64, io::Result<()>) {
 fn every_call_is_counted_and_can_fail() {
     let (count, result) = every_call(&disk().0);
     result.unwrap();
-    assert_eq!(count, 14);
+    assert_eq!(count, 16);
     for n in 1..=count {
         let (disk, faults) = disk();
         faults.fail_nth(n, ErrorKind::TimedOut, Times::Once);

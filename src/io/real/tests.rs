@@ -218,3 +218,30 @@ fn free_space_clock_and_randomness_are_there() {
     SystemRandom.fill(&mut second);
     assert_ne!(first, second);
 }
+
+#[test]
+fn a_hole_gives_space_back_and_keeps_the_length_and_the_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::create(&dir.path().join("d")).unwrap();
+    let len = 1 << 20;
+    let file = disk.create("f", len).unwrap();
+    let map = file.map().unwrap();
+    file.write_all_at(&vec![7; len as usize], 0).unwrap();
+    assert_eq!(disk.allocated_len("f").unwrap(), len);
+    match file.punch(64 << 10, 512 << 10) {
+        // Not every file system can.
+        Err(error) if error.kind() == ErrorKind::Unsupported => return,
+        punched => punched.unwrap(),
+    }
+    assert_eq!(file.len().unwrap(), len);
+    assert!(disk.allocated_len("f").unwrap() <= len - (500 << 10));
+    let mut bytes = vec![1; len as usize];
+    map.copy_out(&mut bytes, 0).unwrap();
+    assert!(bytes[64 << 10..576 << 10].iter().all(|&byte| byte == 0));
+    assert!(bytes[..64 << 10].iter().all(|&byte| byte == 7));
+    assert!(bytes[576 << 10..].iter().all(|&byte| byte == 7));
+    assert_eq!(
+        disk.allocated_len("none").unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+}

@@ -1,7 +1,8 @@
 //! What a power loss keeps.
 //!
 //! Of the writes that no completed sync covers, in their order over all files: each prefix (none
-//! and all are two of them), all but one, or all with one torn at the edges of its sectors. Of
+//! and all are two of them), all but one, or all with one torn at the edges of its sectors; a hole
+//! that is punched counts as a write of zeroes. Of
 //! the changes of names: each prefix. A kept write that lies past the durable end makes the file
 //! longer, with zeroes between. A file whose bytes were never synced has its created length.
 
@@ -167,7 +168,7 @@ fn keep_write(image: &mut Image, write: &PendingWrite, index: usize, choice: Wri
         } if index == torn => {
             keep_sectors(image, write, sectors);
         }
-        _ => image.write(&write.bytes, write.offset),
+        _ => write.keep(image, write.offset, 0..write.bytes.len()),
     }
 }
 
@@ -188,7 +189,7 @@ fn keep_sectors(image: &mut Image, write: &PendingWrite, sectors: Sectors) {
         };
         if kept {
             let part = (start - write.offset) as usize..(next - write.offset) as usize;
-            image.write(&write.bytes[part], start);
+            write.keep(image, start, part);
         }
         start = next;
     }

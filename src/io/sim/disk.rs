@@ -115,6 +115,13 @@ impl Disk for SimDisk {
             .then_some(PID)
     }
 
+    fn allocated_len(&self, name: &str) -> io::Result<u64> {
+        check_name(name)?;
+        let state = self.machine.0.state.lock();
+        let no = state.find(&self.directory, name)?;
+        Ok(state.inode(no).live.allocated_len())
+    }
+
     fn free_len(&self) -> io::Result<u64> {
         Ok(self.machine.0.state.lock().free_len)
     }
@@ -160,6 +167,13 @@ impl DiskFile for SimFile {
         };
         self.machine.after_write(&event);
         Ok(())
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        if self.access == Access::Read {
+            return Err(Errno::BADF.into());
+        }
+        self.machine.0.state.lock().punch(self.no, offset, len)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The bytes of a file, cheap to copy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::sync::Arc;
@@ -14,6 +14,8 @@ type Chunk = [u8; CHUNK_LEN];
 pub(super) struct Image {
     len: u64,
     chunks: Arc<BTreeMap<u64, Arc<Chunk>>>,
+    /// Chunks without space: zeroes, too.
+    holes: Arc<BTreeSet<u64>>,
 }
 
 impl Image {
@@ -21,12 +23,43 @@ impl Image {
     pub fn zeroes(len: u64) -> Self {
         Self {
             len,
-            chunks: Arc::default(),
+            ..Self::default()
         }
     }
 
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Bytes that it takes.
+    pub fn allocated_len(&self) -> u64 {
+        let holes = self.holes.len() as u64 * CHUNK_LEN as u64;
+        self.len.saturating_sub(holes)
+    }
+
+    /// Bytes of holes that a write there would fill.
+    pub fn holes_len(&self, offset: u64, len: usize) -> u64 {
+        let mut count = 0;
+        if !self.holes.is_empty() {
+            for_chunks(offset, len, |index, _, _| {
+                count += u64::from(self.holes.contains(&index));
+            });
+        }
+        count * CHUNK_LEN as u64
+    }
+
+    /// Makes a range zeroes, and holes of the chunks that it covers.
+    pub fn punch(&mut self, offset: u64, len: usize) {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let holes = Arc::make_mut(&mut self.holes);
+        for_chunks(offset, len, |index, within, part| {
+            if part.len() == CHUNK_LEN {
+                chunks.remove(&index);
+                holes.insert(index);
+            } else if let Some(chunk) = chunks.get_mut(&index) {
+                Arc::make_mut(chunk)[within..within + part.len()].fill(0);
+            }
+        });
     }
 
     /// `UnexpectedEof` past the end.
@@ -47,6 +80,12 @@ impl Image {
 
     /// Past the end the image grows. The caller has checked that the end is a valid length.
     pub fn write(&mut self, bytes: &[u8], offset: u64) {
+        if self.holes_len(offset, bytes.len()) > 0 {
+            let holes = Arc::make_mut(&mut self.holes);
+            for_chunks(offset, bytes.len(), |index, _, _| {
+                holes.remove(&index);
+            });
+        }
         let chunks = Arc::make_mut(&mut self.chunks);
         for_chunks(offset, bytes.len(), |index, within, part| {
             let chunk = chunks
@@ -63,10 +102,20 @@ impl Image {
     pub fn follow(&mut self, newer: &Self, offset: u64, len: usize) {
         let chunks = Arc::make_mut(&mut self.chunks);
         for_chunks(offset, len, |index, _, _| {
-            if let Some(chunk) = newer.chunks.get(&index) {
-                chunks.insert(index, Arc::clone(chunk));
-            }
+            match newer.chunks.get(&index) {
+                Some(chunk) => chunks.insert(index, Arc::clone(chunk)),
+                None => chunks.remove(&index),
+            };
         });
+        if !Arc::ptr_eq(&self.holes, &newer.holes) {
+            let holes = Arc::make_mut(&mut self.holes);
+            for_chunks(offset, len, |index, _, _| {
+                match newer.holes.contains(&index) {
+                    true => holes.insert(index),
+                    false => holes.remove(&index),
+                };
+            });
+        }
         self.len = newer.len;
     }
 

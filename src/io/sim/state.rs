@@ -26,6 +26,18 @@ pub(super) struct PendingWrite {
     pub order: u64,
     pub offset: u64,
     pub bytes: Arc<[u8]>,
+    /// It punches a hole: the bytes are the zeroes that are read there then.
+    pub is_punch: bool,
+}
+
+impl PendingWrite {
+    /// Does a part of it, which starts at `offset`.
+    pub fn keep(&self, image: &mut Image, offset: u64, part: std::ops::Range<usize>) {
+        match self.is_punch {
+            true => image.punch(offset, part.len()),
+            false => image.write(&self.bytes[part], offset),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -180,7 +192,7 @@ impl State {
             return Ok(());
         }
         if let Ok(replaced) = self.find(directory, to) {
-            self.free_len += self.inode(replaced).live.len();
+            self.free_len += self.inode(replaced).live.allocated_len();
         }
         let to: Arc<str> = to.into();
         if let Some(inode) = self.inodes.get_mut(&no) {
@@ -198,7 +210,7 @@ impl State {
 
     pub fn remove(&mut self, directory: &Arc<str>, name: &str) -> io::Result<()> {
         let no = self.find(directory, name)?;
-        self.free_len += self.inode(no).live.len();
+        self.free_len += self.inode(no).live.allocated_len();
         self.change(directory, Change::Remove { name: name.into() });
         Ok(())
     }
@@ -211,7 +223,10 @@ impl State {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.take_space(end.saturating_sub(self.inode(no).live.len()))?;
+        let live = &self.inode(no).live;
+        let grows = end.saturating_sub(live.len());
+        let fills = live.holes_len(offset, bytes.len());
+        self.take_space(grows + fills)?;
         let order = self.next_order;
         self.next_order += 1;
         self.counts.writes += 1;
@@ -225,7 +240,31 @@ impl State {
             order,
             offset,
             bytes: bytes.into(),
+            is_punch: false,
         });
+        Ok(())
+    }
+
+    /// Punches whole chunks out of a file, which gives their space back.
+    pub fn punch(&mut self, no: InodeNo, offset: u64, len: u64) -> io::Result<()> {
+        let inode = self
+            .inodes
+            .get_mut(&no)
+            .expect("BUG: an open inode is kept");
+        let len = len.min(inode.live.len().saturating_sub(offset)) as usize;
+        if len == 0 {
+            return Ok(());
+        }
+        let before = inode.live.allocated_len();
+        inode.live.punch(offset, len);
+        self.free_len += before - inode.live.allocated_len();
+        inode.pending.push(PendingWrite {
+            order: self.next_order,
+            offset,
+            bytes: vec![0; len].into(),
+            is_punch: true,
+        });
+        self.next_order += 1;
         Ok(())
     }
 
@@ -284,7 +323,7 @@ impl State {
             .directories
             .values()
             .flat_map(|names| names.live.values());
-        inodes.map(|no| self.inode(*no).live.len()).sum()
+        inodes.map(|no| self.inode(*no).live.allocated_len()).sum()
     }
 
     /// False if another has it.

@@ -552,3 +552,66 @@ fn time_and_randomness_repeat() {
     assert_ne!(bytes(1), bytes(2));
     assert_ne!(bytes(1)[0], bytes(1)[1]);
 }
+
+#[test]
+fn a_hole_reads_as_zeroes_takes_no_space_and_may_come_back_with_a_crash() {
+    let (machine, disk) = machine();
+    machine.set_free_len(8 * 4096);
+    let file = durable(&disk, "f", 4 * 4096);
+    file.write_all_at(&[7; 4 * 4096], 0).unwrap();
+    file.sync().unwrap();
+    let free = || disk.free_len().unwrap();
+    assert_eq!(
+        (free(), disk.allocated_len("f").unwrap()),
+        (4 * 4096, 4 * 4096)
+    );
+    file.punch(4096, 2 * 4096).unwrap();
+    assert_eq!(file.len().unwrap(), 4 * 4096);
+    assert_eq!(
+        (free(), disk.allocated_len("f").unwrap()),
+        (6 * 4096, 2 * 4096)
+    );
+    let bytes = read(&disk, "f");
+    assert!(
+        bytes[..4096]
+            .iter()
+            .chain(&bytes[3 * 4096..])
+            .all(|&b| b == 7)
+    );
+    assert!(bytes[4096..3 * 4096].iter().all(|&b| b == 0));
+    // Each sector of it may be punched or not.
+    let states = sectors_after(&machine, "f");
+    assert!(states.len() > 16 && states.iter().all(|s| s[0] == 7 && s[24] == 7));
+    let lost = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+    assert_eq!(lost.allocated_len("f").unwrap(), 4 * 4096);
+    assert_eq!(lost.free_len().unwrap(), 4 * 4096);
+    file.sync().unwrap();
+    assert_eq!(after_power_loss(&machine).len(), 1);
+    let kept = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+    assert_eq!(
+        (kept.free_len().unwrap(), read(&kept, "f")),
+        (6 * 4096, bytes)
+    );
+    // Writing there takes space again.
+    machine.set_free_len(4096);
+    assert_eq!(
+        kind(file.write_all_at(&[1; 2 * 4096], 4096)),
+        ErrorKind::StorageFull
+    );
+    file.write_all_at(&[1; 4096], 4096).unwrap();
+    assert_eq!((free(), disk.allocated_len("f").unwrap()), (0, 3 * 4096));
+    // A part of a chunk becomes zeroes and gives nothing back; past the end there is nothing.
+    file.punch(100, 50).unwrap();
+    file.punch(4 * 4096, 4096).unwrap();
+    assert_eq!(
+        (free(), read(&disk, "f")[100..160].to_vec()),
+        (0, [vec![0; 50], vec![7; 10]].concat())
+    );
+    disk.remove("f").unwrap();
+    assert_eq!(free(), 3 * 4096);
+    let reader = disk
+        .create("g", 4096)
+        .and_then(|_| disk.open("g", Access::Read));
+    assert!(reader.unwrap().punch(0, 4096).is_err());
+    assert!(disk.allocated_len("none").is_err());
+}

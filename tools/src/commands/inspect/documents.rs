@@ -2,8 +2,8 @@
 
 use offshoot::SlotAddr;
 use offshoot::check::inspect::{
-    BatchView, LevelView, LineageView, PageData, PageState, PageView, SegmentView, SuperblockSlot,
-    SuperblockState, SuperblockView, TreeView,
+    BatchView, LevelView, LineageView, PackView, PageData, PageState, PageView, SegmentView,
+    SuperblockSlot, SuperblockState, SuperblockView, TreeView,
 };
 use serde_json::{Value, json};
 
@@ -46,6 +46,21 @@ fn whole(it: &SuperblockView) -> Value {
         "tables": it.tables.map(slot),
         "kms_key_id": it.kms_key.to_string(),
     })
+}
+
+/// A packed file.
+pub fn pack(it: &PackView) -> Value {
+    let parts = it.parts.iter().map(|part| {
+        json!({ "segment": part.segment.0, "slot_count": part.slots, "run_count": part.runs })
+    });
+    json!({ "schema": "pack/1", "pack": {
+        "number": it.pack.0,
+        "store_id": it.store_id.to_string(),
+        "slot_count": it.slot_count,
+        "index_slots": it.index_slots,
+        "parts": parts.collect::<Vec<_>>(),
+        "problem": it.problem,
+    }})
 }
 
 /// A segment.

@@ -7,9 +7,9 @@ mod state;
 use std::path::Path;
 
 use clap::{Args as ClapArgs, Subcommand};
-use offshoot::check::inspect;
+use offshoot::check::inspect::{self, PackView};
 use offshoot::io::real::RealDisk;
-use offshoot::{Error, FileKms, KeyService, Kind, Location, PageNo, SegmentId, Seq};
+use offshoot::{Damage, Error, FileKms, KeyService, Kind, Location, PageNo, SegmentId, Seq};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -48,7 +48,7 @@ enum What {
 #[command(after_help = "Example:\n  offshoot inspect superblock")]
 struct Superblock {}
 
-/// The batches of a segment file, whether or not it is in use
+/// The batches of a segment file, whether or not it is in use; or the pack that the segment is in
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "Example:\n  offshoot inspect segment 1 --json")]
 struct Segment {
@@ -133,9 +133,7 @@ impl View<'_> {
         let (disk, kms) = (self.disk, self.kms());
         Ok(match what {
             What::Superblock(_) => documents::superblocks(&inspect::superblocks(disk)?),
-            What::Segment(args) => {
-                documents::segment(&inspect::segment(disk, SegmentId(args.number))?)
-            }
+            What::Segment(args) => self.segment(SegmentId(args.number))?,
             What::Page(args) => {
                 let (head, number) = page_number(&args.page)?;
                 let (kind, name) = self.head(head)?;
@@ -161,6 +159,24 @@ impl View<'_> {
                 args.count as usize,
             )?),
         })
+    }
+
+    /// A segment's own file, or the pack that what is left of it is in.
+    fn segment(&self, segment: SegmentId) -> Result<Value> {
+        let shown = inspect::segment(self.disk, segment);
+        let Err(Error::Corrupt {
+            damage: Damage::Missing,
+            ..
+        }) = shown
+        else {
+            return Ok(documents::segment(&shown?));
+        };
+        let packs = inspect::packs(self.disk)?;
+        let has = |pack: &&PackView| pack.parts.iter().any(|part| part.segment == segment);
+        match packs.iter().rev().find(has) {
+            Some(pack) => Ok(documents::pack(pack)),
+            None => Ok(documents::segment(&shown?)),
+        }
     }
 
     fn kms(&self) -> Option<&dyn KeyService> {

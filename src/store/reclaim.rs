@@ -1,0 +1,379 @@
+//! Giving space back, a step at a time: files without a live slot are removed, long dead runs are
+//! punched, and if the store still takes more than it may, what is left of other files is packed.
+//!
+//! A pack: 1. its file is published, durable with its name; 2. a record says what is in it, alone
+//! in a batch, and is flushed; 3. the files it was made from are removed. So at any time each
+//! live slot is in a file that the durable log or tables name, and no key is needed, no page
+//! table touched.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::format::batch::header_len;
+use crate::format::pack::{PARTS_MAX, PackPart};
+use crate::format::record::Record;
+use crate::io::Access;
+use crate::log::{Superblocks, first_table_segment};
+use crate::maintenance::{Action, FileState, Policy, plan};
+use crate::segment::FileId;
+use crate::slots::SlotSet;
+use crate::store::checkpoint::log_bound;
+use crate::store::inner::Inner;
+use crate::sync::Ordering;
+use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr};
+
+/// What a store may take beside its target and the log that is to be rolled forward: a segment
+/// that is made ahead, one that is being packed, and one that is filled.
+const SLACK_LEN: u64 = 192 << 20;
+/// A punch costs as much as copying so many slots, however few it is of.
+const PUNCH_SLOTS_MIN: u32 = 16;
+/// What one step does at most, if it does not pack.
+const DROPS_MAX: usize = 64;
+const PUNCHES_MAX: usize = 256;
+
+/// How far reclaim goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The store takes no more than it may.
+    Target,
+    /// Everything that can be won by packing is won.
+    Compact,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Files that were removed because nothing in them was live.
+    pub dropped_files: u64,
+    /// Holes that were punched.
+    pub punched_runs: u64,
+    /// Packs that were made.
+    pub packs: u64,
+    /// Bytes that were copied into them.
+    pub moved_bytes: u64,
+    /// Bytes that the store takes less now.
+    pub freed_bytes: u64,
+    /// There was nothing more to do.
+    pub is_done: bool,
+}
+
+/// What reclaim remembers between its steps.
+#[derive(Debug, Default)]
+pub(super) struct Reclaim {
+    /// Slots of files that were punched, by their place there.
+    punched: HashMap<FileId, SlotSet>,
+    /// Files of which live slots cannot be read: they stay.
+    unreadable: HashSet<FileId>,
+    /// The file system punches no holes.
+    cannot_punch: bool,
+    /// The first segment that a recovery could read, as of that generation.
+    protected: Option<(u64, SegmentId)>,
+}
+
+/// The files of a store, and how many slots it may have beside its live ones.
+struct Survey {
+    files: Vec<FileState>,
+    /// Segments of which something is known, but no file.
+    gone: Vec<SegmentId>,
+}
+
+impl Inner {
+    /// Gives space back, a bounded amount, and says how much. `live` has all slots of pages and nodes
+    /// that anything may still read, but for those of segments from `first_protected` on, which
+    /// are left alone. [`Self::first_protected`] is to be asked before `live` is looked up: what is
+    /// written in between is in segments that were protected then.
+    pub fn reclaim_step(
+        &self,
+        live: &SlotSet,
+        first_protected: SegmentId,
+        goal: Goal,
+    ) -> Result<Progress> {
+        self.writable()?;
+        let mut reclaim = self.reclaim.lock();
+        let survey = self.survey(live, first_protected, &reclaim)?;
+        for &segment in &survey.gone {
+            self.segments.forget(segment);
+        }
+        let actions = plan(&survey.files, &self.policy(goal));
+        let is_small = |action: &&Action| !matches!(action, Action::Pack(_));
+        let (mut drops, mut punches) = (0, 0);
+        let few = actions.iter().take_while(is_small).take_while(|action| {
+            match action {
+                Action::Drop(_) => drops += 1,
+                _ => punches += 1,
+            }
+            drops <= DROPS_MAX && punches <= PUNCHES_MAX
+        });
+        let now = few.count().max(1).min(actions.len());
+        let mut progress = Progress {
+            is_done: now == actions.len(),
+            ..Progress::default()
+        };
+        for action in actions.iter().take(now) {
+            match action {
+                Action::Drop(file) => {
+                    self.drop_file(*file, &mut reclaim, &mut progress)?;
+                    progress.dropped_files += 1;
+                }
+                Action::Punch(file, run) => {
+                    self.punch(*file, run.clone(), &mut reclaim, &mut progress)?;
+                }
+                Action::Pack(victims) => self.pack(victims, live, &mut reclaim, &mut progress)?,
+            }
+        }
+        self.note_progress(&progress);
+        Ok(progress)
+    }
+
+    fn note_progress(&self, progress: &Progress) {
+        let counters = &self.counters;
+        counters.packs.add(progress.packs);
+        counters.moved_bytes.add(progress.moved_bytes);
+        counters.freed_bytes.add(progress.freed_bytes);
+        let mut commit = self.commit.lock();
+        commit.used_len = commit.used_len.saturating_sub(progress.freed_bytes);
+    }
+
+    fn policy(&self, goal: Goal) -> Policy {
+        let slack = log_bound(self.commit.lock().used_len) + SLACK_LEN;
+        let (space_target, slack) = match goal {
+            Goal::Target => (self.space_target, slack / SLOT_LEN as u64),
+            Goal::Compact => (0.0, 0),
+        };
+        Policy {
+            space_target,
+            slack,
+            segment_slots: self.segments.geometry().segment_slots.into(),
+            punch_min: PUNCH_SLOTS_MIN,
+            parts_max: PARTS_MAX as u64,
+        }
+    }
+
+    /// What the files are like.
+    fn survey(&self, live: &SlotSet, protected: SegmentId, reclaim: &Reclaim) -> Result<Survey> {
+        let files = self.segments.files()?;
+        let newest = files.iter().filter_map(|file| match file {
+            FileId::Segment(id) => Some(u64::from(id.0)),
+            FileId::Pack(_) => None,
+        });
+        let newest = newest.max().unwrap_or(0);
+        let mut found = Vec::new();
+        let mut with_file = HashSet::new();
+        for file in files {
+            let segments = self.segments.segments_in(file);
+            with_file.extend(segments.iter().copied());
+            let Some(allocated) = self.segments.allocated_len(file)? else {
+                continue;
+            };
+            let is_log = matches!(file, FileId::Segment(id) if id >= protected);
+            let counts: Vec<_> = segments
+                .iter()
+                .map(|&segment| (segment, u64::from(live.count_in(segment))))
+                .collect();
+            let mut state = FileState {
+                file,
+                allocated: allocated / SLOT_LEN as u64,
+                live: counts.iter().map(|(_, live)| live).sum(),
+                parts: counts.iter().filter(|(_, live)| *live > 0).count() as u64,
+                age: newest.saturating_sub(mean_segment(&counts)),
+                dead_runs: Vec::new(),
+                is_fixed: is_log || reclaim.unreadable.contains(&file),
+            };
+            if !state.is_fixed && state.live > 0 && !reclaim.cannot_punch {
+                state.dead_runs = self.dead_runs(&state, &segments, live, reclaim)?;
+            }
+            found.push(state);
+        }
+        let known = self.segments.known().into_iter();
+        let gone = known.filter(|segment| {
+            *segment < protected && !with_file.contains(segment) && live.count_in(*segment) == 0
+        });
+        Ok(Survey {
+            gone: gone.collect(),
+            files: found,
+        })
+    }
+
+    /// The long runs of dead slots in a file that are worth a punch.
+    fn dead_runs(
+        &self,
+        state: &FileState,
+        segments: &[SegmentId],
+        live: &SlotSet,
+        reclaim: &Reclaim,
+    ) -> Result<Vec<Range<u32>>> {
+        let min = u64::from(PUNCH_SLOTS_MIN);
+        if state.allocated < state.live + min {
+            return Ok(Vec::new());
+        }
+        let mut dead = SlotSet::default();
+        let mut slots = 1;
+        for &segment in segments {
+            for (run, place) in self.segments.runs_in(state.file, segment)? {
+                let moved = |slot: u32| place_of(slot - run.start + place);
+                slots = slots.max(place + (run.end - run.start));
+                dead.insert_run(moved(run.start), run.end - run.start);
+                for alive in live.runs_in(segment) {
+                    let (start, end) = (alive.start.max(run.start), alive.end.min(run.end));
+                    if start < end {
+                        dead.remove_run(moved(start), end - start);
+                    }
+                }
+            }
+        }
+        let long = |run: &Range<u32>| run.end - run.start >= PUNCH_SLOTS_MIN;
+        let runs = |dead: &SlotSet| dead.runs_in(FILE).into_iter().filter(long);
+        let long_dead: u64 = runs(&dead).map(|run| u64::from(run.end - run.start)).sum();
+        // An earlier process may have punched them.
+        if state.allocated + long_dead < u64::from(slots) + min {
+            return Ok(Vec::new());
+        }
+        if let Some(punched) = reclaim.punched.get(&state.file) {
+            dead.subtract(punched);
+        }
+        Ok(runs(&dead).collect())
+    }
+
+    fn drop_file(
+        &self,
+        file: FileId,
+        reclaim: &mut Reclaim,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let len = self.segments.allocated_len(file)?.unwrap_or(0);
+        self.segments.remove(file)?;
+        reclaim.punched.remove(&file);
+        reclaim.unreadable.remove(&file);
+        progress.freed_bytes += len;
+        Ok(())
+    }
+
+    fn punch(
+        &self,
+        file: FileId,
+        run: Range<u32>,
+        reclaim: &mut Reclaim,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let before = self.segments.allocated_len(file)?.unwrap_or(0);
+        match self.segments.punch(file, run.clone()) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => {
+                reclaim.cannot_punch = true;
+                return Ok(());
+            }
+            punched => punched?,
+        }
+        let punched = reclaim.punched.entry(file).or_default();
+        punched.insert_run(place_of(run.start), run.end - run.start);
+        let after = self.segments.allocated_len(file)?.unwrap_or(0);
+        progress.punched_runs += 1;
+        progress.freed_bytes += before.saturating_sub(after);
+        Ok(())
+    }
+
+    /// Copies what is live of files into one pack, and removes them.
+    fn pack(
+        &self,
+        victims: &[FileId],
+        live: &SlotSet,
+        reclaim: &mut Reclaim,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let segments = victims
+            .iter()
+            .flat_map(|&file| self.segments.segments_in(file));
+        let mut segments: Vec<SegmentId> = segments.collect();
+        segments.sort_unstable();
+        let parts = segments.into_iter().map(|segment| PackPart {
+            segment,
+            runs: live.runs_in(segment),
+        });
+        let parts: Vec<PackPart> = parts.filter(|part| !part.runs.is_empty()).collect();
+        let slots: u32 = parts.iter().map(PackPart::slot_count).sum();
+        // Each pack's record takes a number, so this one is above those of all packs before.
+        let id = PackId(self.commit.lock().log.position().seq.0 + 1);
+        let record = match self.segments.write_pack(id, parts) {
+            Err(error @ (Error::Corrupt { .. } | Error::Io { .. })) => {
+                reclaim.unreadable.extend(victims);
+                return Err(error);
+            }
+            written => written?,
+        };
+        let pack = FileId::Pack(id);
+        let mut records = Vec::new();
+        Record::Pack(Box::new(record.clone())).encode(&mut records);
+        let bytes = vec![0; header_len(records.len())];
+        let appended = {
+            let mut commit = self.commit.lock();
+            let appended = self.append_plain(&mut commit, &records, bytes, 0);
+            // In one with the log: the tables of a checkpoint from here on have to say so.
+            if appended.is_ok() {
+                self.segments.note_pack(record);
+            }
+            appended
+        };
+        if let Err(error) = appended {
+            // After a failed write the record may be there when the store is opened again.
+            if !self.poisoned.load(Ordering::SeqCst) {
+                self.segments.remove(pack)?;
+            }
+            return Err(error);
+        }
+        self.flush()?;
+        let added = self.segments.allocated_len(pack)?.unwrap_or(0);
+        for &victim in victims {
+            self.drop_file(victim, reclaim, progress)?;
+        }
+        progress.freed_bytes = progress.freed_bytes.saturating_sub(added);
+        progress.packs += 1;
+        progress.moved_bytes += u64::from(slots) * SLOT_LEN as u64;
+        Ok(())
+    }
+
+    /// The first segment that a recovery could read as log or tables, from whichever superblock it
+    /// starts. No segment from there on may be touched.
+    pub fn first_protected(&self) -> Result<SegmentId> {
+        let mut reclaim = self.reclaim.lock();
+        // One that is just being written does not count yet; then there are older ones.
+        let (_, candidates) = Superblocks::open(&*self.disk, Access::Read)?;
+        let newest = candidates
+            .first()
+            .map_or(0, |newest| newest.superblock.generation);
+        if let Some((generation, first)) = reclaim.protected
+            && generation == newest
+        {
+            return Ok(first);
+        }
+        let mut first = SegmentId(u32::MAX);
+        for candidate in &candidates {
+            let superblock = &candidate.superblock;
+            first = first.min(superblock.position.end.segment);
+            if let Some(tables) = superblock.tables {
+                first = first.min(first_table_segment(&self.segments, tables)?);
+            }
+        }
+        reclaim.protected = Some((newest, first));
+        Ok(first)
+    }
+}
+
+/// Slots of a file are kept in a set as those of this segment.
+const FILE: SegmentId = SegmentId(0);
+
+fn place_of(slot: u32) -> SlotAddr {
+    SlotAddr {
+        segment: FILE,
+        slot,
+    }
+}
+
+/// The number of the segment that the live slots of a file were written in, on average.
+fn mean_segment(counts: &[(SegmentId, u64)]) -> u64 {
+    let slots: u64 = counts.iter().map(|(_, live)| live).sum();
+    let sum: u64 = counts.iter().map(|(id, live)| u64::from(id.0) * live).sum();
+    sum.checked_div(slots).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
