@@ -35,6 +35,17 @@ pub(super) fn log_bound(used_len: u64) -> u64 {
     (used_len / LOG_SHARE).clamp(LOG_LEN_MIN, LOG_LEN_MAX)
 }
 
+/// Why a checkpoint is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// If something happened since the last one.
+    Due,
+    /// Nothing will be written after it.
+    Closing,
+    /// So that the last one becomes the older one.
+    Forced,
+}
+
 /// The state that a checkpoint is of.
 struct Moment {
     position: Position,
@@ -47,6 +58,7 @@ struct Moment {
 impl Inner {
     /// Sees to it that a checkpoint is made if much was written since the last one.
     pub fn checkpoint_if_due(&self) -> Result<()> {
+        self.reclaim_if_crowded()?;
         let over = self.log_over();
         match &self.bell {
             _ if over < 1.0 => Ok(()),
@@ -79,17 +91,29 @@ impl Inner {
         self.checkpoint_with(self.checkpoint.lock(), false)
     }
 
+    /// Makes a checkpoint though nothing may have happened since the last one.
+    pub fn force_checkpoint(&self) -> Result<()> {
+        self.checkpoint_for(self.checkpoint.lock(), Why::Forced)
+    }
+
     /// Makes a checkpoint after which nothing will be written.
     pub fn last_checkpoint(&self) -> Result<()> {
         self.checkpoint_with(self.checkpoint.lock(), true)
     }
 
-    fn checkpoint_with(&self, mut last: MutexGuard<'_, Checkpointed>, closing: bool) -> Result<()> {
+    fn checkpoint_with(&self, last: MutexGuard<'_, Checkpointed>, closing: bool) -> Result<()> {
+        let why = if closing { Why::Closing } else { Why::Due };
+        self.checkpoint_for(last, why)
+    }
+
+    fn checkpoint_for(&self, mut last: MutexGuard<'_, Checkpointed>, why: Why) -> Result<()> {
+        let closing = why == Why::Closing;
         self.writable()?;
         self.fold_all()?;
         let removed = self.remove_deleted()?;
         let is_new = self.commit.lock().log.position().seq != last.superblock.position.seq;
-        if !is_new && removed == 0 && (last.superblock.clean || !closing) {
+        let is_idle = !is_new && removed == 0 && why != Why::Forced;
+        if is_idle && (last.superblock.clean || !closing) {
             return Ok(());
         }
         let (moment, dead) = self.moment();
@@ -98,6 +122,10 @@ impl Inner {
         match made.is_ok() {
             true => state.space_mut().end_checkpoint(dead),
             false => state.space_mut().cancel_checkpoint(&dead),
+        }
+        drop(state);
+        if let Some(bell) = &self.bell {
+            bell.reclaim_due();
         }
         made
     }

@@ -8,8 +8,10 @@ use crate::store::import::Import;
 use crate::store::info::{SnapshotInfo, StoreInfo, VolumeInfo};
 use crate::store::inner::Inner;
 use crate::store::quota::QuotaInfo;
+use crate::store::reclaim::Goal;
 use crate::store::rewrap::RewrapPlan;
 use crate::store::snapshot::Snapshot;
+use crate::store::space::Reclaimed;
 use crate::store::stats::StoreStats;
 use crate::store::volume::Volume;
 use crate::store::worker::Opened;
@@ -132,6 +134,19 @@ impl Store {
     /// Writes the page tables, so that opening after a crash has less to roll forward.
     pub fn checkpoint(&self) -> Result<()> {
         self.0.checkpoint()
+    }
+
+    /// Gives the space of dead pages back, until the store takes no more than its target: removes
+    /// files without a live page, punches holes, and copies what is left of others. Makes the
+    /// checkpoints that this needs. `step` is told how far it is after each step; if it returns
+    /// `false`, that was all, and the next call goes on from there.
+    pub fn reclaim(&self, mut step: impl FnMut(&Reclaimed) -> bool) -> Result<Reclaimed> {
+        self.0.reclaim(Goal::Target, &mut step)
+    }
+
+    /// Like [`Store::reclaim`], until there is nothing more to win by copying.
+    pub fn compact(&self, mut step: impl FnMut(&Reclaimed) -> bool) -> Result<Reclaimed> {
+        self.0.reclaim(Goal::Compact, &mut step)
     }
 
     /// Makes everything durable and leaves the store clean. Other handles then only give errors.

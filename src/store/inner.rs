@@ -55,6 +55,9 @@ pub(super) struct Inner {
     pub reclaim: Mutex<Reclaim>,
     /// Bytes that the store may take for each live one.
     pub space_target: f64,
+    pub auto_reclaim: bool,
+    /// Bytes of segments from which on whoever writes helps to give space back.
+    pub crowded_len: AtomicU64,
     /// The end of the log. Whoever holds it decides what the next batch is.
     pub commit: Mutex<Commit>,
     /// The catalog as of the last batch.

@@ -172,6 +172,8 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         }),
         reclaim: Mutex::default(),
         space_target: options.space_target,
+        auto_reclaim: options.auto_reclaim,
+        crowded_len: AtomicU64::new(u64::MAX),
         state: RwLock::new(catalog),
         salt: Mutex::default(),
         runtimes: Mutex::default(),

@@ -38,6 +38,7 @@ pub struct Options {
     pub(super) accept_rollback: bool,
     pub(super) fanout: Fanout,
     pub(super) space_target: f64,
+    pub(super) auto_reclaim: bool,
 }
 
 /// The machine under a store: where files are, what time it is, and where randomness comes from.
@@ -65,6 +66,7 @@ impl Default for Options {
             accept_rollback: false,
             fanout: Fanout::default(),
             space_target: 1.35,
+            auto_reclaim: true,
         }
     }
 }
@@ -126,6 +128,20 @@ impl Options {
     /// store opened for reading only is looked at, and no more.
     pub fn accept_rollback(mut self, accept: bool) -> Self {
         self.accept_rollback = accept;
+        self
+    }
+
+    /// How much a store may take of the disk as a multiple of what is live, beside its log and 192 MiB:
+    /// 1.35 by default, at least 1.05. Less costs more copying: see `docs/decisions/`.
+    pub fn space_target(mut self, ratio: f64) -> Self {
+        self.space_target = if ratio >= 1.05 { ratio } else { 1.05 };
+        self
+    }
+
+    /// Whether a thread of the store gives space back while it is open, as it is by default; with no
+    /// workers there is no such thread. [`Store::reclaim`] does it at once.
+    pub fn auto_reclaim(mut self, auto: bool) -> Self {
+        self.auto_reclaim = auto;
         self
     }
 

@@ -25,7 +25,7 @@ use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr};
 
 /// What a store may take beside its target and the log that is to be rolled forward: a segment
 /// that is made ahead, one that is being packed, and one that is filled.
-const SLACK_LEN: u64 = 192 << 20;
+pub(super) const SLACK_LEN: u64 = 192 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
 const PUNCH_SLOTS_MIN: u32 = 16;
 /// What one step does at most, if it does not pack.
@@ -56,6 +56,16 @@ pub(super) struct Progress {
     pub freed_bytes: u64,
     /// There was nothing more to do.
     pub is_done: bool,
+}
+
+impl Progress {
+    /// Nothing was done, and there is nothing to do.
+    pub fn done() -> Self {
+        Self {
+            is_done: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// What reclaim remembers between its steps.

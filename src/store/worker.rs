@@ -27,7 +27,16 @@ pub(super) struct Bell {
 struct Rung {
     checkpoint: bool,
     flush: bool,
+    reclaim: bool,
     stop: bool,
+}
+
+/// What the thread is woken for, the more urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Checkpoint,
+    Flush,
+    Reclaim,
 }
 
 impl Bell {
@@ -39,7 +48,14 @@ impl Bell {
 
     /// Says that a segment is full.
     pub fn flush_due(&self) {
-        self.state.lock().flush = true;
+        let mut state = self.state.lock();
+        (state.flush, state.reclaim) = (true, true);
+        self.rung.notify_one();
+    }
+
+    /// Says that there may be space to give back.
+    pub fn reclaim_due(&self) {
+        self.state.lock().reclaim = true;
         self.rung.notify_one();
     }
 
@@ -48,16 +64,25 @@ impl Bell {
         self.rung.notify_one();
     }
 
-    /// Waits until something is due, and says whether that is a checkpoint; `None` if it is over.
-    fn wait(&self) -> Option<bool> {
+    /// Waits until something is due, and says what; `None` if it is over.
+    fn wait(&self) -> Option<Due> {
         let mut state = self.state.lock();
-        while !state.checkpoint && !state.flush && !state.stop {
+        loop {
+            if state.stop {
+                return None;
+            }
+            if std::mem::take(&mut state.checkpoint) {
+                return Some(Due::Checkpoint);
+            }
+            if std::mem::take(&mut state.flush) {
+                return Some(Due::Flush);
+            }
+            if std::mem::take(&mut state.reclaim) {
+                return Some(Due::Reclaim);
+            }
             let woken = self.rung.wait(state);
             state = woken.expect("BUG: a thread panicked with this lock");
         }
-        state.flush = false;
-        let checkpoint = std::mem::take(&mut state.checkpoint);
-        (!state.stop).then_some(checkpoint)
     }
 }
 
@@ -76,12 +101,17 @@ impl Opened {
 fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
     let location = Location::Directory(inner.disk.describe());
     let work = move || {
-        while let Some(checkpoint) = inner.bell.as_ref().and_then(Bell::wait) {
+        while let Some(due) = inner.bell.as_ref().and_then(Bell::wait) {
             // Whatever is wrong, a writer meets it too: the store is poisoned, or the log grows
             // until writers make the checkpoint themselves.
-            let _ = match checkpoint {
-                true => inner.checkpoint_when_due(),
-                false => inner.flush(),
+            let _ = match due {
+                Due::Checkpoint => inner.checkpoint_when_due(),
+                Due::Flush => inner.flush(),
+                Due::Reclaim => inner.reclaim_in_background().map(|is_more| {
+                    if let Some(bell) = inner.bell.as_ref().filter(|_| is_more) {
+                        bell.reclaim_due();
+                    }
+                }),
             };
         }
     };

@@ -1,6 +1,6 @@
 //! Clones and snapshots: what they share, what they cost, and what they outlive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use offshoot::format::catalog::{HeadKind, RootSource};
 use offshoot::format::record::Record;
@@ -158,10 +158,15 @@ fn each_page_written_on_either_side_takes_one_new_page_and_no_more() {
         let b = a.create_clone("b", &sim.key).unwrap();
         let log = sim.watch();
         let mut rng = Rng(3);
+        let mut by_a = HashSet::new();
         for (side, count) in [(&a, 7_usize), (&b, 23)] {
             let mut numbers: Vec<u64> = (0..100).collect();
             for _ in 0..count {
                 let number = numbers.swap_remove(rng.index(numbers.len()));
+                match count {
+                    7 => by_a.insert(number),
+                    _ => by_a.remove(&number),
+                };
                 // A part of a page takes a page, like all of it.
                 let len = 1 + rng.below(page_len) as usize;
                 side.write_all_at(&vec![2; len], number * page_len).unwrap();
@@ -172,9 +177,11 @@ fn each_page_written_on_either_side_takes_one_new_page_and_no_more() {
                 .map(|batch| batch.head.header.body_slots)
                 .sum();
             assert_eq!(u64::from(slots) * PAGE, count as u64 * page_len);
+            // Beside these, what the other side let go of and this one has.
+            let left = if count == 7 { 0 } else { by_a.len() };
             assert_eq!(
                 side.usage().unwrap().exclusive_bytes,
-                count as u64 * page_len
+                (count + left) as u64 * page_len
             );
         }
     }
@@ -346,12 +353,14 @@ fn idle_clones_stay_flat() {
         assert_eq!(batch.len, PAGE);
         for record in batch.records {
             if let Record::Lineage(epoch) = record {
-                *parents.entry(epoch.parent).or_insert(0) += 1;
+                *parents.entry((epoch.parent, epoch.beside)).or_insert(0) += 1;
             }
         }
     }
-    // The first clone split the source's epoch; all the others are one more child each.
-    assert_eq!(parents.into_values().collect::<Vec<_>>(), [10_001]);
+    // The first clone split the source's epoch; all clones are one more child each beside it.
+    let mut counts: Vec<_> = parents.into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 10_000]);
     assert_eq!(kinds(&source)[0], (ExtentKind::Data, 2));
     drop((some, source));
     store.close().unwrap();

@@ -81,7 +81,8 @@ impl Epochs {
                     self.keys.insert(epoch.key_epoch, *epoch);
                 }
                 Record::Lineage(epoch) => {
-                    self.parents.insert(epoch.lineage, epoch.parent);
+                    let beside = epoch.beside.and_then(|id| self.parents[&id]);
+                    self.parents.insert(epoch.lineage, epoch.parent.or(beside));
                 }
                 Record::Head(head) => {
                     self.open.insert(head.name, (head.key_epoch, head.kms_key));

@@ -68,7 +68,8 @@ fn discard_by_subtree() {
         let [batch] = &log.take()[..] else {
             panic!("one batch")
         };
-        assert_eq!((batch.len, batch.records.len()), (3 * PAGE, 2));
+        assert_eq!(batch.records.len(), 2);
+        assert!(batch.len <= 2 * PAGE + (64 << 10), "{} bytes", batch.len);
         let Record::Discard(range) = &batch.records[0] else {
             panic!("{:?}", batch.records)
         };

@@ -1,0 +1,112 @@
+//! When space is given back: by hand, by the store's thread, or by who writes faster than that.
+
+use crate::error::Result;
+use crate::store::checkpoint::log_bound;
+use crate::store::inner::Inner;
+use crate::store::reclaim::{Goal, Progress, SLACK_LEN};
+use crate::sync::Ordering;
+use crate::units::SLOT_LEN;
+
+/// Checkpoints after which this process knows of all dead nodes that a superblock needs.
+const CHECKPOINTS: u64 = 2;
+/// Whoever writes helps when the store takes so much more than it should.
+const CROWD_LEN: u64 = 32 << 20;
+
+/// What giving space back did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reclaimed {
+    /// Files that were removed because nothing in them was live.
+    pub dropped_files: u64,
+    /// Holes that were punched.
+    pub punched_runs: u64,
+    /// Bytes of live pages and nodes that were copied to empty the files they were in.
+    pub moved_bytes: u64,
+    /// Bytes that the store takes less now.
+    pub freed_bytes: u64,
+}
+
+impl Inner {
+    /// Gives back all that can be, up to a goal. `step` is told of each step; if it says no, that
+    /// was all.
+    pub fn reclaim(
+        &self,
+        goal: Goal,
+        step: &mut dyn FnMut(&Reclaimed) -> bool,
+    ) -> Result<Reclaimed> {
+        self.writable()?;
+        // What died without a word in the log waits until two checkpoints know of it.
+        for _ in 0..=CHECKPOINTS {
+            let (made, waiting) = (
+                self.counters.checkpoints.get(),
+                self.state.read().space().waiting_count(),
+            );
+            if made < CHECKPOINTS || waiting > 0 || !self.state.read().is_settled() {
+                self.force_checkpoint()?;
+            }
+        }
+        let mut all = Reclaimed::default();
+        loop {
+            let progress = self.reclaim_some(goal)?;
+            all.add(&progress);
+            if progress.is_done || !step(&all) {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Does a step of giving space back, if it is known what may go.
+    pub fn reclaim_some(&self, goal: Goal) -> Result<Progress> {
+        if self.counters.checkpoints.get() < CHECKPOINTS {
+            return Ok(Progress::done());
+        }
+        // In this order: what is written from here on is in protected segments, and what is dead
+        // now is durably so after the flush.
+        let protected = self.first_protected()?;
+        let (held, live) = {
+            let state = self.state.read();
+            (state.space().held(), state.space().live().len())
+        };
+        self.flush()?;
+        let progress = self.reclaim_step(&held, protected, goal)?;
+        let used_len = self.commit.lock().used_len;
+        let target = (live * SLOT_LEN as u64) as f64 * self.space_target;
+        let limit = target as u64 + log_bound(used_len) + SLACK_LEN + CROWD_LEN;
+        self.crowded_len.store(limit, Ordering::Relaxed);
+        Ok(progress)
+    }
+
+    /// A step of the store's thread; whether there is more to do.
+    pub fn reclaim_in_background(&self) -> Result<bool> {
+        if !self.auto_reclaim {
+            return Ok(false);
+        }
+        Ok(!self.reclaim_some(Goal::Target)?.is_done)
+    }
+
+    /// Lets whoever writes help if the store's thread cannot keep up.
+    pub fn reclaim_if_crowded(&self) -> Result<()> {
+        if self.bell.is_none() || !self.auto_reclaim {
+            return Ok(());
+        }
+        let used_len = self.commit.lock().used_len;
+        if used_len > self.crowded_len.load(Ordering::Relaxed) {
+            let progress = self.reclaim_some(Goal::Target)?;
+            if progress.is_done {
+                // It is the log that takes the space: nothing to win before the next checkpoint.
+                self.crowded_len
+                    .store(used_len + CROWD_LEN, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reclaimed {
+    fn add(&mut self, progress: &Progress) {
+        self.dropped_files += progress.dropped_files;
+        self.punched_runs += progress.punched_runs;
+        self.moved_bytes += progress.moved_bytes;
+        self.freed_bytes += progress.freed_bytes;
+    }
+}
