@@ -6,6 +6,7 @@
 mod branch;
 mod keys;
 mod names;
+mod reach;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -14,4 +15,5 @@ pub use branch::Plan;
 pub use branch::{HeadKey, NewHead, branch_head, create_head, renew_epoch};
 pub use keys::HeadKeys;
 pub use names::{check_snapshot_name, check_volume_name};
+pub use reach::{Reach, reach};
 pub use state::{Catalog, Context, Head, discard, set_page, set_zeroes};

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use super::HeadKeys;
 use crate::catalog::tests::Family;
 use crate::crypto::WRAPPED_LEN;
@@ -64,6 +66,36 @@ fn every_ancestor_opens_through_few_links_at_any_depth() {
         }
     }
     assert!(family.heads.len() == 201);
+}
+
+/// What a first read costs: unlocking the head, and opening the epoch of the page.
+fn first_read(family: &Family, head: usize, target: KeyEpoch) -> (usize, Duration) {
+    let open = family.record(head).key_epoch;
+    let began = Instant::now();
+    let keys = family.unlock(head);
+    keys.epoch(open, target, &family.catalog).unwrap();
+    (opened(&keys), began.elapsed())
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures, with --nocapture")]
+fn a_first_read_at_depth_10_000_unwraps_few_keys() {
+    const DEPTH: u32 = 10_000;
+    let (family, ends) = chain(DEPTH);
+    let (first, last) = (ends[1], ends[DEPTH as usize]);
+    let line = line(&family, family.record(last).key_epoch);
+    assert_eq!(line.len() as u32, DEPTH + 1);
+    let root = line[line.len() - 1];
+    let (shallow, shallow_time) = first_read(&family, first, root);
+    assert_eq!(shallow, 2, "the open epoch and the one above");
+    let mut most = (0, Duration::ZERO);
+    for &target in line.iter().step_by(97).chain([&root]) {
+        let (unwraps, time) = first_read(&family, last, target);
+        most = (most.0.max(unwraps), most.1.max(time));
+    }
+    let bound = 1 + 3 * (DEPTH + 2).ilog2() as usize;
+    assert!(most.0 <= bound, "{} unwraps", most.0);
+    println!("depth 1: {shallow} unwraps, {shallow_time:?}; {DEPTH}: at most {most:?}");
 }
 
 #[test]

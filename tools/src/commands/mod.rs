@@ -2,6 +2,7 @@
 
 mod clone;
 mod demo;
+mod erase;
 mod export;
 mod fsck;
 mod import;

@@ -4,18 +4,30 @@ use clap::Args;
 use offshoot::{DeletionProtection, Error, Kind, Usage, Volume};
 use serde::Serialize;
 
+use crate::commands::erase;
 use crate::confirm::Confirm;
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
-use crate::session::Session;
+use crate::session::{Head, Session};
 use crate::sizes;
 
 /// Delete a volume; its clones and snapshots stay
+///
+/// With --erase the KMS destroys its keys first, and those of deleted volumes and snapshots that could read
+/// what it alone has now. What clones and snapshots share stays readable through them: --dry-run says
+/// what and through whom. If that is cut off, do it again. Other stores and older states of the
+/// KMS are not known here.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  offshoot volume delete pg-test --dry-run")]
+#[command(after_help = "\
+Example:
+  offshoot volume delete pg-test --dry-run
+  offshoot volume delete pg-test --erase --dry-run")]
 pub struct Delete {
     /// The volume
     pub name: String,
+    /// Destroy the keys too, so that what only it could read is never read again
+    #[arg(long)]
+    pub erase: bool,
     /// Whether to ask.
     #[command(flatten)]
     pub confirm: Confirm,
@@ -34,6 +46,13 @@ pub struct Deleted {
 
 /// Deletes a volume.
 pub fn volume(context: &Context, args: &Delete) -> Result {
+    if args.erase {
+        return erase::run(context, &args.confirm, "volume", |session| {
+            let volume = session.volume(&args.name)?;
+            check_protection(&volume)?;
+            Ok(Head::Volume(volume))
+        });
+    }
     run(context, &args.confirm, "volume", |session| {
         let volume = session.volume(&args.name)?;
         check_protection(&volume)?;
