@@ -593,7 +593,7 @@ fn wrong_rotated_restored_key() {
     };
     // Wrong.
     let mut wrong = sim.on(sim.disks.clone(), sim.vault.clone());
-    wrong.kms = rig().kms;
+    wrong.kms = Sim::new(9).kms;
     assert!(matches!(
         wrong.try_open().map(drop),
         Err(Error::WrongKms { .. })
