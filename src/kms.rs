@@ -88,6 +88,15 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// does not have (any more) are left out: their heads cannot be read, but others can.
     fn claim_head_keys(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<(), KmsError>;
 
+    /// Destroys head keys of a store for good: what they wrap can be unwrapped by nobody any more, not in
+    /// copies of the store either. Keys that are not there (any more) are left out. Logged before it
+    /// happens; durable on return. The last one goes last.
+    fn destroy_head_keys(
+        &self,
+        store: StoreId,
+        heads: &[(HeadKeyId, ResourceId)],
+    ) -> Result<(), KmsError>;
+
     /// Destroys all head keys of the store that were never claimed: after a crash somebody may
     /// have sealed under them what is now lost, so they are never given out.
     fn destroy_unclaimed(&self, store: StoreId) -> Result<(), KmsError>;

@@ -80,9 +80,10 @@ pub use crate::format::quota::Quota;
 pub use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
-    Cursor, DeletionProtection, Import, Machine, Options, QuotaInfo, Reclaimed, Rekey, RekeyPlan,
-    RekeyStart, RekeyStep, Revocation, RewrapPlan, Snapshot, SnapshotInfo, SnapshotType, Store,
-    StoreInfo, StoreStats, Usage, Volume, VolumeInfo,
+    Cursor, DeletionPlan, DeletionProtection, ErasePlan, Import, Machine, Options, QuotaInfo,
+    Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep, Revocation, RewrapPlan, Snapshot,
+    SnapshotInfo, SnapshotType, StillReadable, Store, StoreInfo, StoreStats, Usage, Volume,
+    VolumeInfo,
 };
 pub use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PackId, PageNo,

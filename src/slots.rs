@@ -37,16 +37,6 @@ impl SlotSet {
         self.0.remove_range(first..first + u64::from(count))
     }
 
-    /// Takes all slots of a segment out; how many were there.
-    pub fn remove_segment(&mut self, segment: SegmentId) -> u64 {
-        self.0.remove_range(numbers(segment))
-    }
-
-    /// Whether a slot is in the set.
-    pub fn contains(&self, at: SlotAddr) -> bool {
-        self.0.contains(number(at))
-    }
-
     /// How many slots there are.
     pub fn len(&self) -> u64 {
         self.0.len()
@@ -70,11 +60,6 @@ impl SlotSet {
     /// Keeps only slots that another set has, too.
     pub fn intersect(&mut self, other: &Self) {
         self.0 &= &other.0;
-    }
-
-    /// How many slots both have.
-    pub fn common_len(&self, other: &Self) -> u64 {
-        self.0.intersection_len(&other.0)
     }
 
     /// All slots, ascending.
@@ -123,6 +108,19 @@ impl SlotSet {
         let range = numbers(segment);
         let below = |number: u64| number.checked_sub(1).map_or(0, |last| self.0.rank(last));
         (below(range.end) - below(range.start)) as u32
+    }
+}
+
+#[cfg(test)]
+impl SlotSet {
+    /// Whether a slot is in the set.
+    pub fn contains(&self, at: SlotAddr) -> bool {
+        self.0.contains(number(at))
+    }
+
+    /// How many slots both have.
+    pub fn common_len(&self, other: &Self) -> u64 {
+        self.0.intersection_len(&other.0)
     }
 }
 
@@ -205,7 +203,7 @@ mod tests {
             set.segments().collect::<Vec<_>>(),
             [SegmentId(1), SegmentId(u32::MAX)]
         );
-        assert_eq!(set.remove_segment(SegmentId(u32::MAX)), 1);
+        assert_eq!(set.remove_run(last, 1), 1);
         assert_eq!(set.len(), 1);
     }
 }

@@ -218,15 +218,16 @@ pub fn renew_epoch(
     Ok((records, Arc::new(key)))
 }
 
-/// The key epoch that the next ones link to: the open one if something may be sealed under it,
-/// else the one above.
+/// The key epoch that the next ones link to: the nearest, from the open one upwards, that live pages
+/// are sealed under. So chains grow with what is left of them, not with every branch there was.
 fn last_sealed(catalog: &Catalog, source: &Head) -> Result<Option<KeyEpoch>, Damage> {
-    if catalog.lineage().is_changed(source.record.lineage) {
-        return Ok(Some(source.record.key_epoch));
+    let mut at = Some(source.record.key_epoch);
+    while let Some(id) = at.filter(|&id| catalog.lineage().sealed_count(id) == 0) {
+        let record = catalog.key_epoch(id);
+        let record = record.ok_or(Damage::Inconsistent("a key epoch does not exist"))?;
+        at = record.above.map(|link| link.to);
     }
-    let open = catalog.key_epoch(source.record.key_epoch);
-    let open = open.ok_or(Damage::Inconsistent("a key epoch does not exist"))?;
-    Ok(open.above.map(|link| link.to))
+    Ok(at)
 }
 
 fn lineage_below(lineage: LineageEpoch, parent: LineageEpoch) -> Record {

@@ -7,6 +7,7 @@ mod branch;
 mod keys;
 mod names;
 mod prune;
+mod reach;
 mod space;
 mod state;
 #[cfg(test)]
@@ -16,5 +17,5 @@ pub use branch::Plan;
 pub use branch::{HeadKey, NewHead, branch_head, create_head, renew_epoch};
 pub use keys::HeadKeys;
 pub use names::{check_snapshot_name, check_volume_name};
-pub use space::Space;
+pub use reach::{Reach, reach};
 pub use state::{Catalog, Changed, Context, Head, discard, page_runs, set_page, set_zeroes};

@@ -27,7 +27,11 @@ pub fn reach(catalog: &Catalog, head: HeadId) -> Reach {
     let open = catalog.any_head(head).map(|head| head.record.key_epoch);
     let line: Vec<KeyEpoch> = above(catalog, open).collect();
     let mut known: HashMap<KeyEpoch, Meeting> = HashMap::new();
-    known.extend(line.iter().enumerate().map(|(index, &id)| (id, Some(index))));
+    known.extend(
+        line.iter()
+            .enumerate()
+            .map(|(index, &id)| (id, Some(index))),
+    );
     let (mut others, mut dead) = (Vec::new(), Vec::new());
     for other in catalog.heads().filter(|other| other.record.head != head) {
         let open = other.record.key_epoch;
@@ -61,11 +65,7 @@ fn above(catalog: &Catalog, open: Option<KeyEpoch>) -> impl Iterator<Item = KeyE
 }
 
 /// The first epoch of the line at or above `open`. Each epoch is looked at once in all.
-fn meet(
-    catalog: &Catalog,
-    open: KeyEpoch,
-    known: &mut HashMap<KeyEpoch, Meeting>,
-) -> Meeting {
+fn meet(catalog: &Catalog, open: KeyEpoch, known: &mut HashMap<KeyEpoch, Meeting>) -> Meeting {
     let mut way = Vec::new();
     let mut meeting = None;
     for id in above(catalog, Some(open)) {

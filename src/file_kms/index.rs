@@ -49,6 +49,32 @@ impl Index {
         }
     }
 
+    /// Where head keys are, all by one look at the file. If a damaged slot may be one that is not
+    /// found, that is an error.
+    pub(super) fn find_all(
+        &mut self,
+        heads: &Heads<'_>,
+        ids: &[HeadKeyId],
+    ) -> Result<Vec<Option<(u32, HeadRecord)>>> {
+        self.rescan(heads)?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let record = match self.slots.get(id) {
+                Some(&slot) => match heads.read(slot)? {
+                    Slot::Used(record) => Some((slot, *record)),
+                    Slot::Free => None,
+                    Slot::Damaged(damage) => return Err(heads.damage(damage)),
+                },
+                None => None,
+            };
+            if let (None, Some(damage)) = (&record, self.damage) {
+                return Err(heads.damage(damage));
+            }
+            found.push(record);
+        }
+        Ok(found)
+    }
+
     /// Free slots to write head keys to; the file grows if it has not enough.
     pub(super) fn allocate(&mut self, heads: &mut Heads<'_>, count: usize) -> Result<Vec<u32>> {
         // Another process may have grown the file.

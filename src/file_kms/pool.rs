@@ -35,6 +35,14 @@ pub(super) struct Pools {
 }
 
 impl Pools {
+    /// Notes that head keys are gone.
+    fn forget(&mut self, ids: &[HeadKeyId]) {
+        for ready in self.ready.values_mut() {
+            ready.retain(|id| !ids.contains(id));
+        }
+        self.ours.retain(|id| !ids.contains(id));
+    }
+
     fn ready_count(&self, key: &KeyId, store: StoreId) -> usize {
         self.ready.get(&(*key, store)).map_or(0, Vec::len)
     }
@@ -211,6 +219,44 @@ impl Inner {
         self.audit_change(pools, event)?;
         heads.destroy(&slots)?;
         pools.index.rescan(&heads)
+    }
+
+    pub(super) fn destroy_heads(
+        &self,
+        store: StoreId,
+        heads: &[(HeadKeyId, ResourceId)],
+    ) -> Result<()> {
+        let mut locked = self.lock(Lock::Exclusive)?;
+        let pools = &mut *locked.pools;
+        let file = self.heads(Access::ReadWrite)?;
+        let ids: Vec<_> = heads.iter().map(|(id, _)| *id).collect();
+        let found = pools.index.find_all(&file, &ids)?;
+        let is_ours = |record: &HeadRecord| record.store == store.0;
+        let mut doomed = Vec::with_capacity(heads.len());
+        for (&(id, resource), found) in heads.iter().zip(found) {
+            if let Some((slot, record)) = found.filter(|(_, record)| is_ours(record)) {
+                doomed.push((id, resource, slot, KeyId(record.key)));
+            }
+        }
+        for (index, (_, resource, _, key)) in doomed.iter().enumerate() {
+            let event = Event {
+                action: "destroy-head-key",
+                key: Some(key),
+                purpose: "head-key",
+                store: Some(store),
+                resource: Some(*resource),
+            };
+            // One sync makes all of these lines durable.
+            match index + 1 == doomed.len() {
+                true => self.audit_change(pools, event)?,
+                false => self.audit_use(pools, event)?,
+            }
+        }
+        let slots: Vec<_> = doomed.iter().map(|(_, _, slot, _)| *slot).collect();
+        // Also if there are none: a process that died may not have made it durable.
+        file.destroy(&slots)?;
+        pools.forget(&ids);
+        pools.index.rescan(&file)
     }
 
     pub(super) fn audit_head(

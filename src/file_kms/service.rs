@@ -107,6 +107,14 @@ impl KeyService for FileKms {
         self.0.claim(store, claimed).map_err(kms_error)
     }
 
+    fn destroy_head_keys(
+        &self,
+        store: StoreId,
+        heads: &[(HeadKeyId, ResourceId)],
+    ) -> Result<(), KmsError> {
+        self.0.destroy_heads(store, heads).map_err(kms_error)
+    }
+
     fn destroy_unclaimed(&self, store: StoreId) -> Result<(), KmsError> {
         self.0.destroy_pooled(store).map_err(kms_error)
     }

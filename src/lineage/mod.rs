@@ -35,7 +35,7 @@ use crate::units::{KeyEpoch, LineageEpoch};
 
 pub use epochs::Branch;
 pub use items::{Buckets, Counts, Item, ItemKind, ItemSet};
-pub use parts::{DeadPart, Row};
+pub use parts::Row;
 
 use births::{Birth, Merge};
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::header_len;
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::record::{PageRange, Record};
+use crate::store::erase::check_unprotected;
 use crate::store::info::SnapshotType;
 use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
 use crate::store::write::Clear;
@@ -269,16 +270,12 @@ impl Inner {
     /// Makes a head a tombstone. Its keys are not needed.
     pub fn delete(&self, runtime: &Runtime) -> Result<()> {
         self.update(runtime, |record| {
-            if record.protected {
-                return Err(Error::Protected {
-                    kind: kind_of(record.kind),
-                    name: record.name.clone(),
-                });
-            }
+            check_unprotected(record)?;
             record.state = HeadState::Deleted;
             Ok(())
         })?;
-        self.runtimes.lock().remove(&runtime.head);
+        runtime.forget();
+        self.forget(runtime.head);
         Ok(())
     }
 

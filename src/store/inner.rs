@@ -241,6 +241,8 @@ impl Inner {
             Some(old) => self.confirm(runtime, old, &mut held)?,
             None => Arc::new(self.unlock(runtime)?),
         };
+        // Whoever deletes a head wipes what is held here, after it is off the list.
+        self.head(runtime.head, runtime.kind)?;
         *held = Some(Held {
             keys: keys.clone(),
             at_ms: now_ms,
@@ -301,10 +303,14 @@ impl Inner {
 
     /// Gives a head that was just made the keys that made it.
     pub fn set_keys(&self, runtime: &Runtime, keys: HeadKeys) {
-        *runtime.keys.write() = Some(Held {
-            keys: Arc::new(keys),
-            at_ms: self.clock.now_ms(),
-        });
+        let mut held = runtime.keys.write();
+        // It may be deleted already: see `keys`.
+        if self.head(runtime.head, runtime.kind).is_ok() {
+            *held = Some(Held {
+                keys: Arc::new(keys),
+                at_ms: self.clock.now_ms(),
+            });
+        }
     }
 
     /// The key of an epoch, opened by a head's keys.
@@ -340,6 +346,13 @@ impl Inner {
 }
 
 impl Runtime {
+    /// Wipes the keys of a head that is deleted: at once, but for calls that are under way.
+    pub fn forget(&self) {
+        if let Some(held) = self.keys.write().take() {
+            held.keys.retire();
+        }
+    }
+
     /// Whether a head in this state may be changed.
     pub fn check_writable(head: &Head) -> Result<()> {
         match (head.record.kind, head.record.state) {

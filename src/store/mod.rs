@@ -5,6 +5,7 @@ mod branch;
 mod checkpoint;
 mod commit;
 mod cursor;
+mod erase;
 mod handles;
 mod import;
 mod info;
@@ -27,9 +28,12 @@ mod worker;
 mod write;
 
 pub use cursor::Cursor;
+pub use erase::{ErasePlan, StillReadable};
 pub use handles::Store;
 pub use import::Import;
-pub use info::{DeletionProtection, SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo};
+pub use info::{
+    DeletionPlan, DeletionProtection, SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo,
+};
 pub use options::{Machine, Options, Revocation};
 pub use quota::QuotaInfo;
 pub use rekey::{Rekey, RekeyPlan, RekeyStart, RekeyStep};

@@ -5,8 +5,8 @@
 
 use crate::btree::Found;
 use crate::catalog::Head;
-use crate::error::Result;
-use crate::format::catalog::HeadState;
+use crate::error::{Error, Result};
+use crate::format::catalog::{HeadRecord, HeadState};
 use crate::lineage::{Buckets, Item, ItemKind};
 use crate::store::inner::Inner;
 use crate::units::HeadId;
@@ -17,16 +17,34 @@ impl Inner {
     pub fn remove_deleted(&self) -> Result<u64> {
         let is_deleted = |head: &&Head| head.record.state == HeadState::Deleted;
         let state = self.state.read();
-        let deleted: Vec<HeadId> = state
+        let deleted: Vec<HeadRecord> = state
             .heads()
             .filter(is_deleted)
-            .map(|head| head.record.head)
+            .map(|head| head.record.clone())
             .collect();
         drop(state);
-        for &id in &deleted {
-            self.remove(id)?;
+        if deleted.is_empty() {
+            return Ok(0);
         }
-        Ok(deleted.len() as u64)
+        // Erasing another head destroys what could open it by way of tombstones, so none may go
+        // before its key. If the KMS is away they wait for the next checkpoint.
+        let keys: Vec<_> = deleted
+            .iter()
+            .map(|head| (head.head_key, head.resource_id))
+            .collect();
+        if self.kms.destroy_head_keys(self.store_id(), &keys).is_err() {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        for head in &deleted {
+            match self.remove(head.head) {
+                Ok(()) => removed += 1,
+                // What of it cannot be read stays, as a tombstone; others go on.
+                Err(Error::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
     }
 
     fn remove(&self, id: HeadId) -> Result<()> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::store::branch::Making;
+use crate::store::erase::ErasePlan;
 use crate::store::info::{SnapshotInfo, SnapshotType, Usage};
 use crate::store::inner::Runtime;
 use crate::store::volume::Volume;
@@ -54,6 +55,20 @@ impl Snapshot {
     /// What the snapshot takes, by a walk of its page table.
     pub fn usage(&self) -> Result<Usage> {
         self.store.usage(&self.runtime)
+    }
+
+    /// What [`Snapshot::erase`] would destroy, and what would stay readable through whom.
+    pub fn plan_erase(&self) -> Result<ErasePlan> {
+        self.store.plan_erase(&self.runtime)
+    }
+
+    /// Deletes the snapshot, and destroys in the KMS every key that opens what only it can read: its
+    /// own, and those of deleted volumes and snapshots. What was shared stays readable to the others.
+    ///
+    /// If the KMS cannot do that, nothing is deleted. If this is cut off or fails afterwards, the snapshot
+    /// is still there but cannot be read: erase it again. Its own KMS key need not be available.
+    pub fn erase(self) -> Result<ErasePlan> {
+        self.store.erase(&self.runtime)
     }
 
     /// Puts the snapshot's key under the KMS key `key` (its newest version), which guards it from now

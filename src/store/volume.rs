@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::store::branch::Making;
 use crate::store::cursor::Cursor;
+use crate::store::erase::ErasePlan;
 use crate::store::import::Import;
 use crate::store::info::{DeletionProtection, SnapshotType, Usage, VolumeInfo};
 use crate::store::inner::Runtime;
@@ -114,6 +115,20 @@ impl Volume {
     /// Deletes the volume at once, whatever was cloned from it. Its keys are not needed.
     pub fn delete(self) -> Result<()> {
         self.store.delete(&self.runtime)
+    }
+
+    /// What [`Volume::erase`] would destroy, and what would stay readable through whom.
+    pub fn plan_erase(&self) -> Result<ErasePlan> {
+        self.store.plan_erase(&self.runtime)
+    }
+
+    /// Deletes the volume, and destroys in the KMS every key that opens what only it can read: its
+    /// own, and those of deleted volumes and snapshots. What was shared stays readable to the others.
+    ///
+    /// If the KMS cannot do that, nothing is deleted. If this is cut off or fails afterwards, the volume
+    /// is still there but cannot be read: erase it again. Its own KMS key need not be available.
+    pub fn erase(self) -> Result<ErasePlan> {
+        self.store.erase(&self.runtime)
     }
 
     /// Puts the volume's key under the KMS key `key` (its newest version), which guards it from now

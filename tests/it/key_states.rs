@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use offshoot::check::{CheckOptions, check};
 use offshoot::io::sim::{SimClock, SimRandom};
-use offshoot::{Error, FileKms, KeyId, KeyState, Machine, Options, Result, Revocation, Store};
+use offshoot::{
+    Error, FileKms, KeyId, KeyState, Machine, Options, RekeyStart, Result, Revocation, Store,
+};
 
 use crate::fixture::{PAGE, Sim, page, page_byte};
 
@@ -525,6 +527,124 @@ fn a_rewrap_that_is_cut_off_is_harmless() {
         drop((mine, before));
         fsck_of(store, &sim);
     }
+}
+
+#[test]
+fn the_key_of_one_side_in_any_state_leaves_the_other_side_fully_usable() {
+    for of_source in [true, false] {
+        for state in [
+            KeyState::Disabled,
+            KeyState::PendingDeletion,
+            KeyState::Deleted,
+        ] {
+            let sim = Sim::new(8);
+            let prod = sim.kms.create_key(Some("alias/prod")).unwrap().id;
+            let other = sim.kms.create_key(Some("alias/other")).unwrap().id;
+            let (first, second) = match of_source {
+                true => (prod, other),
+                false => (other, prod),
+            };
+            let store = sim.create();
+            let source = store.create_volume("source", 8 * PAGE, &first).unwrap();
+            source.write_all_at(&page(1).repeat(8), 0).unwrap();
+            let clone = source.create_clone("clone", &second).unwrap();
+            source.write_all_at(&page(2), 0).unwrap();
+            clone.write_all_at(&page(3), PAGE).unwrap();
+            drop((source, clone));
+            store.close().unwrap();
+            put(&sim, state);
+            let store = sim.open();
+            let (lost, left, bytes) = match of_source {
+                true => ("source", "clone", [1, 3, 1, 1, 1, 1, 1, 1]),
+                false => ("clone", "source", [2, 1, 1, 1, 1, 1, 1, 1]),
+            };
+            let lost = store.volume(lost).unwrap().read_exact_at(&mut page(0), 0);
+            assert_eq!(state_of(lost), Some(state));
+            let left = store.volume(left).unwrap();
+            assert_eq!(
+                (0..8).map(|at| page_byte(&left, at)).collect::<Vec<_>>(),
+                bytes
+            );
+            left.write_all_at(&page(4), 2 * PAGE).unwrap();
+            left.create_clone("more", &other).unwrap();
+            let rekeyed = left.rekey(RekeyStart::NewEpoch).unwrap();
+            assert!(rekeyed.collect::<Result<Vec<_>>>().is_ok());
+            assert_eq!(page_byte(&left, 7), 1);
+            drop(left);
+            fsck_of(store, &sim);
+        }
+    }
+}
+
+/// The wrong KMS, keys that were rotated and rewrapped in part, a KMS that was put back, and upkeep
+/// while all tenants' keys are locked.
+#[test]
+fn wrong_rotated_restored_key() {
+    let sim = rig().joined();
+    let expect = |sim: &Sim| {
+        let store = sim.open();
+        let mine = store.volume("mine").unwrap();
+        assert_eq!((page_byte(&mine, 0), page_byte(&mine, 1)), (1, 2));
+        assert_eq!(page_byte(&store.volume("theirs").unwrap(), 1), 3);
+        let before = store.snapshot("before").unwrap();
+        before.read_exact_at(&mut page(0), 0).unwrap();
+        drop((mine, before));
+        fsck_of(store, sim);
+    };
+    // Wrong.
+    let mut wrong = sim.on(sim.disks.clone(), sim.vault.clone());
+    wrong.kms = Sim::new(9).kms;
+    assert!(matches!(
+        wrong.try_open().map(drop),
+        Err(Error::WrongKms { .. })
+    ));
+    // Rotated, and rewrapped for one head only.
+    let backup = sim.vault.kill();
+    for alias in ["alias/prod", "alias/other", "alias/offshoot-store"] {
+        sim.kms.rotate_key(alias).unwrap();
+    }
+    let store = sim.open();
+    let (mine, other) = (store.volume("mine").unwrap(), key(&sim, "alias/other"));
+    mine.rewrap(&other).unwrap();
+    assert_eq!(store.plan_rewrap().unwrap().outdated, 2);
+    drop(mine);
+    store.close().unwrap();
+    expect(&sim);
+    // Restored: head keys as they were wrapped before, in a KMS that never saw the rotation.
+    expect(&sim.on(sim.disks.kill(), backup));
+    // Locked: what needs no tenant's key goes on for everybody.
+    for alias in ["alias/prod", "alias/other"] {
+        sim.kms.disable_key(alias).unwrap();
+    }
+    let sim = sim.on(sim.disks.clone(), sim.vault.clone());
+    let store = sim.open();
+    let mine = store.volume("mine").unwrap();
+    assert_eq!(
+        state_of(mine.read_exact_at(&mut page(0), 0)),
+        Some(KeyState::Disabled)
+    );
+    mine.discard(PAGE..2 * PAGE).unwrap();
+    mine.usage().unwrap();
+    mine.plan_erase().unwrap();
+    assert!(
+        mine.extents(0..4 * PAGE)
+            .unwrap()
+            .all(|extent| extent.is_ok())
+    );
+    store.volume("theirs").unwrap().delete().unwrap();
+    store.checkpoint().unwrap();
+    drop(mine);
+    fsck_of(store, &sim);
+    for alias in ["alias/prod", "alias/other"] {
+        sim.kms.enable_key(alias).unwrap();
+    }
+    let store = sim.open();
+    let mine = store.volume("mine").unwrap();
+    assert_eq!((page_byte(&mine, 0), page_byte(&mine, 1)), (1, 0));
+    mine.write_all_at(&page(5), PAGE).unwrap();
+    assert_eq!(page_byte(&mine, 1), 5);
+    drop(mine);
+    fsck_of(store, &sim);
 }
 
 #[test]

@@ -632,7 +632,10 @@ impl History {
             data().count() as u64 * self.page_len
         );
         assert!(usage.exclusive_bytes >= own * self.page_len);
-        assert_eq!(usage.shared_bytes, usage.referenced_bytes - usage.exclusive_bytes);
+        assert_eq!(
+            usage.shared_bytes,
+            usage.referenced_bytes - usage.exclusive_bytes
+        );
     }
 
     fn check_all(&self) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use offshoot::{Extent, FileKms, KeyId, ResourceId, Snapshot, Store, Volume};
+use offshoot::{ErasePlan, Extent, FileKms, KeyId, ResourceId, Snapshot, Store, Volume};
 
 use crate::exit::{Failure, Result};
 use crate::refs::{Bare, Reference};
@@ -127,6 +127,22 @@ impl Head {
             Self::Volume(volume) => volume.info()?.kms_key,
             Self::Snapshot(snapshot) => snapshot.info()?.kms_key,
         })
+    }
+
+    /// What erasing it would destroy.
+    pub fn plan_erase(&self) -> offshoot::Result<ErasePlan> {
+        match self {
+            Self::Volume(volume) => volume.plan_erase(),
+            Self::Snapshot(snapshot) => snapshot.plan_erase(),
+        }
+    }
+
+    /// Deletes it and destroys its keys.
+    pub fn erase(self) -> offshoot::Result<ErasePlan> {
+        match self {
+            Self::Volume(volume) => volume.erase(),
+            Self::Snapshot(snapshot) => snapshot.erase(),
+        }
     }
 
     /// Fills `bytes` from an offset.

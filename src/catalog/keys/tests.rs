@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use super::HeadKeys;
 use crate::catalog::tests::Family;
 use crate::crypto::WRAPPED_LEN;
@@ -64,6 +66,44 @@ fn every_ancestor_opens_through_few_links_at_any_depth() {
         }
     }
     assert!(family.heads.len() == 201);
+}
+
+/// What a first read costs: unlocking the head, and opening the epoch of the page.
+fn first_read(family: &Family, head: usize, target: KeyEpoch) -> (usize, Duration) {
+    let open = family.record(head).key_epoch;
+    let began = Instant::now();
+    let keys = family.unlock(head);
+    keys.epoch(open, target, &family.catalog).unwrap();
+    (opened(&keys), began.elapsed())
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures, with --nocapture")]
+fn a_first_read_at_depth_10_000_unwraps_few_keys() {
+    const DEPTH: u32 = 10_000;
+    let (family, ends) = chain(DEPTH);
+    let (first, last) = (ends[1], ends[DEPTH as usize]);
+    let line = line(&family, family.record(last).key_epoch);
+    assert_eq!(line.len() as u32, DEPTH + 1);
+    let root = line[line.len() - 1];
+    // Most unwraps, and the median of the times.
+    let figures = |reads: Vec<(usize, Duration)>| {
+        let most = reads.iter().map(|read| read.0).max().unwrap();
+        let mut times: Vec<_> = reads.into_iter().map(|read| read.1).collect();
+        times.sort_unstable();
+        (most, times[times.len() / 2])
+    };
+    let shallow = figures((0..100).map(|_| first_read(&family, first, root)).collect());
+    assert_eq!(shallow.0, 2, "the open epoch and the one above");
+    let targets = line.iter().step_by(97).chain([&root]);
+    let deep = figures(
+        targets
+            .map(|&target| first_read(&family, last, target))
+            .collect(),
+    );
+    let bound = 1 + 3 * (DEPTH + 2).ilog2() as usize;
+    assert!(deep.0 <= bound, "{} unwraps", deep.0);
+    println!("unwraps and time at depth 1: {shallow:?}; at {DEPTH}: {deep:?}");
 }
 
 #[test]

@@ -315,6 +315,10 @@ impl KeyService for TestKms {
         Ok(())
     }
 
+    fn destroy_head_keys(&self, _: StoreId, _: &[(HeadKeyId, ResourceId)]) -> Result<(), KmsError> {
+        Ok(())
+    }
+
     fn destroy_unclaimed(&self, _: StoreId) -> Result<(), KmsError> {
         Ok(())
     }

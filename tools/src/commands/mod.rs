@@ -2,12 +2,14 @@
 
 mod clone;
 mod demo;
+mod erase;
 mod export;
 mod fsck;
 mod import;
 mod inspect;
 mod key;
 mod quota;
+mod reclaim;
 mod snapshot;
 mod stats;
 mod store;

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use offshoot::{Error, FileKms, Options};
 
-use crate::commands::{quota, stats};
+use crate::commands::{quota, reclaim, stats};
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
 use crate::sizes;
@@ -22,6 +22,8 @@ pub enum Command {
     Init(Init),
     Info(Info),
     Stats(stats::Stats),
+    Reclaim(reclaim::Reclaim),
+    Compact(reclaim::Compact),
     /// How much the store may take: show, set
     #[command(subcommand)]
     Quota(quota::Command),
@@ -50,6 +52,8 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Init(args) => init(context, &args),
         Command::Info(Info {}) => info(context),
         Command::Stats(args) => stats::run(context, &args),
+        Command::Reclaim(args) => reclaim::reclaim(context, &args),
+        Command::Compact(args) => reclaim::compact(context, &args),
         Command::Quota(command) => quota::run(context, &command),
     }
 }

@@ -477,3 +477,47 @@ fn a_rekey_says_what_it_would_do_does_it_and_goes_on() {
     place.fails(&["volume", "rekey", "pg", "--rate", "0"], 2, "invalid");
     place.ok(&["fsck", "--read-data"]);
 }
+
+#[test]
+fn an_erase_says_what_dies_and_through_whom_the_rest_stays_and_does_it() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &noise(64 << 10, 1));
+    place.ok(&["clone", "create", "pg", "copy"]);
+    place.write("pg", 0, &noise(16 << 10, 2));
+    place.ok(&["snapshot", "create", "pg", "s"]);
+    place.write("pg", 0, &noise(8 << 10, 3));
+    let erase = ["volume", "delete", "pg", "--erase"];
+    let plan = place.json(&[&erase[..], &["--dry-run"]].concat());
+    assert_eq!(plan["schema"], "erased/1");
+    assert_eq!(plan["erased_bytes"], 8 << 10);
+    assert_eq!(plan["readable_bytes"], 56 << 10);
+    assert_eq!(plan["readable"][0]["through"][0], "@s");
+    assert_eq!(plan["readable"][1]["through"][0], "copy");
+    assert_eq!(
+        (&plan["dry_run"], &plan["deleted"]),
+        (&true.into(), &serde_json::json!([]))
+    );
+    place.fails(&erase, 2, "invalid");
+    // As if the KMS were away: nothing is erased and nothing deleted.
+    let (kms, away) = (place.kms(), place.path("away"));
+    fs::rename(&kms, &away).expect("a rename");
+    place.fails(&[&erase[..], &["--yes"]].concat(), 10, "not_a_store");
+    fs::rename(&away, &kms).expect("a rename");
+    assert_eq!(place.read("pg", 0, 8 << 10), noise(8 << 10, 3));
+    place.ok(&["snapshot", "delete", "s", "--yes"]);
+    let erased = place.json(&[&erase[..], &["--yes"]].concat());
+    assert_eq!(
+        (&erased["erased_bytes"], &erased["dry_run"]),
+        (&(16 << 10).into(), &false.into())
+    );
+    assert_eq!(erased["deleted"][0], "@s");
+    place.fails(&["volume", "show", "pg"], 14, "not_found");
+    assert_eq!(place.read("copy", 0, 64 << 10), noise(64 << 10, 1));
+    let lines = place.json(&["key", "audit"]);
+    let text = lines.to_string();
+    assert_eq!(text.matches("destroy-head-key").count(), 2, "{text}");
+    place.ok(&["snapshot", "create", "copy", "t"]);
+    place.ok(&["snapshot", "delete", "t", "--erase", "--yes"]);
+    place.ok(&["clone", "delete", "copy", "--erase", "--yes"]);
+    place.ok(&["fsck", "--read-data"]);
+}

@@ -5,10 +5,12 @@ mod tree;
 
 use clap::{Args, Subcommand};
 
+use crate::commands::erase;
 use crate::commands::volume::delete;
 use crate::confirm::Confirm;
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
+use crate::session::{Head, Session};
 use crate::views::{Heads, VolumeView};
 
 /// What to do.
@@ -35,6 +37,9 @@ pub struct List {
 pub struct Delete {
     /// The clone
     name: String,
+    /// Destroy the keys too, so that what only it could read is never read again
+    #[arg(long)]
+    erase: bool,
     #[command(flatten)]
     confirm: Confirm,
 }
@@ -68,7 +73,7 @@ fn list(context: &Context, args: &List) -> Result {
 }
 
 fn delete_clone(context: &Context, args: &Delete) -> Result {
-    delete::run(context, &args.confirm, "clone", |session| {
+    let find = |session: &Session| {
         let volume = session.volume(&args.name)?;
         let name = volume.name()?;
         if volume.info()?.origin_id.is_none() {
@@ -76,6 +81,14 @@ fn delete_clone(context: &Context, args: &Delete) -> Result {
             return Err(Failure::Invalid(text));
         }
         delete::check_protection(&volume)?;
-        Ok((name, volume.usage(), move || volume.delete()))
+        Ok(volume)
+    };
+    if args.erase {
+        let find = |session: &Session| find(session).map(Head::Volume);
+        return erase::run(context, &args.confirm, "clone", find);
+    }
+    delete::run(context, &args.confirm, "clone", |session| {
+        let volume = find(session)?;
+        Ok((volume.name()?, volume.usage(), move || volume.delete()))
     })
 }

@@ -4,11 +4,12 @@ mod create;
 
 use clap::{Args, Subcommand};
 
+use crate::commands::erase;
 use crate::commands::volume::delete;
 use crate::confirm::Confirm;
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
-use crate::session::Session;
+use crate::session::{Head, Session};
 use crate::views::{Heads, SnapshotView};
 
 /// What to do.
@@ -47,6 +48,9 @@ pub struct Delete {
     /// The snapshot: SNAP, @SNAP or VOLUME@SNAP
     #[arg(value_name = "SNAP")]
     snapshot: String,
+    /// Destroy the keys too, so that what only it could read is never read again
+    #[arg(long)]
+    erase: bool,
     #[command(flatten)]
     confirm: Confirm,
 }
@@ -57,6 +61,11 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Create(args) => create::run(context, &args),
         Command::List(args) => list(context, &args),
         Command::Show(args) => show(context, &args),
+        Command::Delete(args) if args.erase => {
+            erase::run(context, &args.confirm, "snapshot", |session| {
+                session.snapshot(&args.snapshot).map(Head::Snapshot)
+            })
+        }
         Command::Delete(args) => delete::run(context, &args.confirm, "snapshot", |session| {
             let snapshot = session.snapshot(&args.snapshot)?;
             Ok((snapshot.name()?, snapshot.usage(), move || {

@@ -4,28 +4,40 @@ use clap::Args;
 use offshoot::{DeletionProtection, Error, Kind, Usage, Volume};
 use serde::Serialize;
 
+use crate::commands::erase;
 use crate::confirm::Confirm;
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
-use crate::session::Session;
+use crate::session::{Head, Session};
 use crate::sizes;
 
 /// Delete a volume; its clones and snapshots stay
+///
+/// With --erase the KMS destroys its keys first, and those of deleted volumes and snapshots that could read
+/// what it alone has now. What clones and snapshots share stays readable through them: --dry-run says
+/// what and through whom. If that is cut off, do it again. Other stores and older states of the
+/// KMS are not known here.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  offshoot volume delete pg-test --dry-run")]
+#[command(after_help = "\
+Example:
+  offshoot volume delete pg-test --dry-run
+  offshoot volume delete pg-test --erase --dry-run")]
 pub struct Delete {
     /// The volume
     pub name: String,
+    /// Destroy the keys too, so that what only it could read is never read again
+    #[arg(long)]
+    pub erase: bool,
     /// Whether to ask.
     #[command(flatten)]
     pub confirm: Confirm,
 }
 
-/// What a deletion does. Nothing is freed yet: the space waits until stores can reclaim.
+/// What a deletion does. The space comes back when the store is reclaimed.
 #[derive(Serialize)]
 pub struct Deleted {
     name: String,
-    freed_bytes: u64,
+    freed_bytes: Option<u64>,
     exclusive_bytes: Option<u64>,
     exclusive_settled: Option<bool>,
     shared_bytes: Option<u64>,
@@ -34,6 +46,13 @@ pub struct Deleted {
 
 /// Deletes a volume.
 pub fn volume(context: &Context, args: &Delete) -> Result {
+    if args.erase {
+        return erase::run(context, &args.confirm, "volume", |session| {
+            let volume = session.volume(&args.name)?;
+            check_protection(&volume)?;
+            Ok(Head::Volume(volume))
+        });
+    }
     run(context, &args.confirm, "volume", |session| {
         let volume = session.volume(&args.name)?;
         check_protection(&volume)?;
@@ -74,7 +93,9 @@ where
         }
         let deleted = Deleted {
             name,
-            freed_bytes: 0,
+            freed_bytes: usage
+                .as_ref()
+                .map(|usage| usage.exclusive_bytes + usage.exclusive_metadata_bytes),
             exclusive_bytes: usage.as_ref().map(|usage| usage.exclusive_bytes),
             exclusive_settled: usage.as_ref().map(|usage| usage.exclusive_settled),
             shared_bytes: usage.as_ref().map(|usage| usage.shared_bytes),
@@ -112,8 +133,5 @@ fn amount(usage: Option<&Usage>) -> String {
         true => ("", ""),
         false => ("at least ", "at most "),
     };
-    format!(
-        "{at_least}{own} of its own, {at_most}{shared} shared with others; space is not reclaimed \
-         yet"
-    )
+    format!("{at_least}{own} of its own, {at_most}{shared} shared with others")
 }

@@ -1,0 +1,71 @@
+//! `store reclaim` and `store compact`.
+
+use clap::Args;
+use offshoot::Reclaimed;
+use serde::Serialize;
+
+use crate::context::{Access, Context};
+use crate::exit::Result;
+use crate::interrupt::Interrupt;
+use crate::sizes;
+
+/// Give the space of deleted and overwritten pages back, up to the store's target; an interruption
+/// loses nothing
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  offshoot store reclaim")]
+pub struct Reclaim {}
+
+/// Give all space back that can be won, however much has to be copied for it
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  offshoot store compact")]
+pub struct Compact {}
+
+#[derive(Serialize)]
+struct Freed {
+    freed_bytes: u64,
+    moved_bytes: u64,
+    dropped_files: u64,
+    punched_runs: u64,
+}
+
+/// Runs `store reclaim`.
+pub fn reclaim(context: &Context, Reclaim {}: &Reclaim) -> Result {
+    run(context, "store reclaim", false)
+}
+
+/// Runs `store compact`.
+pub fn compact(context: &Context, Compact {}: &Compact) -> Result {
+    run(context, "store compact", true)
+}
+
+fn run(context: &Context, operation: &'static str, compact: bool) -> Result {
+    let all = context.with_store(Access::Own, |session| {
+        let (store, interrupt) = (&session.store, Interrupt::new());
+        let mut progress = context.progress(operation, None);
+        let step = |all: &Reclaimed| {
+            progress.at(all.freed_bytes);
+            interrupt.check().is_ok()
+        };
+        let all = match compact {
+            true => store.compact(step)?,
+            false => store.reclaim(step)?,
+        };
+        progress.finish();
+        interrupt.check()?;
+        Ok(all)
+    })?;
+    let sentence = format!(
+        "gave {} back; copied {} for it, removed {} files, punched {} holes",
+        sizes::human(all.freed_bytes),
+        sizes::human(all.moved_bytes),
+        all.dropped_files,
+        all.punched_runs,
+    );
+    let freed = Freed {
+        freed_bytes: all.freed_bytes,
+        moved_bytes: all.moved_bytes,
+        dropped_files: all.dropped_files,
+        punched_runs: all.punched_runs,
+    };
+    context.output.done("reclaim/1", &freed, &sentence)
+}
