@@ -7,14 +7,15 @@ use crate::catalog::{Changed, HeadKeys, Plan};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState, RootSource};
+use crate::format::entry::DataEntry;
 use crate::format::node::NodeRef;
-use crate::format::record::{PageRange, Record};
+use crate::format::record::{PageDelta, PageRange, Record};
 use crate::format::superblock::NextIds;
 use crate::io::sim::SimRandom;
 use crate::source::Random;
 use crate::sync::Arc;
 use crate::units::{
-    HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, Seq, SlotAddr,
+    HeadId, HeadKeyId, KeyEpoch, KeyId, LineageEpoch, PageNo, ResourceId, SegmentId, Seq, SlotAddr,
 };
 
 /// A catalog whose trees are all in memory, and the keys of its heads.
@@ -22,6 +23,8 @@ pub(super) struct Family {
     pub catalog: Catalog,
     pub random: SimRandom,
     pub heads: Vec<Member>,
+    /// Pages that were written.
+    pages: u32,
 }
 
 /// A head of a family.
@@ -66,6 +69,7 @@ impl Family {
             catalog: empty(),
             random: SimRandom::new(1),
             heads: Vec::new(),
+            pages: 0,
         }
     }
 
@@ -120,8 +124,29 @@ impl Family {
 
     /// Changes something in a head.
     pub fn touch(&mut self, head: usize) {
-        self.catalog
-            .install(self.heads[head].id, Changed::default(), Seq(1));
+        self.pages += 1;
+        let at = SlotAddr {
+            segment: SegmentId(1),
+            slot: self.pages,
+        };
+        let entry = DataEntry {
+            at,
+            key_epoch: self.record(head).key_epoch,
+            crc: 0,
+            nonce: [0; 12],
+            tag: [0; 16],
+        };
+        let delta = PageDelta {
+            page: PageNo(self.pages.into()),
+            entry,
+            old_at: None,
+            old_key_epoch: None,
+        };
+        let changed = Changed {
+            deltas: &[delta],
+            ..Changed::default()
+        };
+        self.catalog.install(self.heads[head].id, changed, Seq(1));
     }
 
     pub fn record(&self, head: usize) -> HeadRecord {

@@ -112,7 +112,8 @@ impl World {
             50..60 => self.clear(&name),
             60..74 => self.branch(),
             74..84 => self.delete(),
-            84..94 => self.store.checkpoint().unwrap(),
+            84..91 => self.store.checkpoint().unwrap(),
+            91..94 => self.compact(),
             94..97 => self.reopen(),
             _ => self.resize(&name),
         }
@@ -145,6 +146,19 @@ impl World {
         }
         let model = self.volumes.get_mut(name).unwrap();
         model.retain(|page, _| *page < first || *page >= end);
+    }
+
+    /// Gives all space back: every page must still be there, and nothing else.
+    fn compact(&self) {
+        self.store.compact(|_| true).unwrap();
+        let inner = &self.store.0;
+        let files = inner.segments.allocated().unwrap();
+        let live = inner.state.read().space().live().len() * 4096;
+        // Beside it there are the log of two checkpoints, and the segment that is being filled.
+        assert!(
+            files < live + (3 * 64 << 12) + live / 4,
+            "{files} for {live}"
+        );
     }
 
     fn resize(&mut self, name: &str) {
