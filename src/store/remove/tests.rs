@@ -156,7 +156,7 @@ impl World {
         let live = inner.state.read().space().live().len() * 4096;
         // Beside it there are the log of two checkpoints, and the segment that is being filled.
         assert!(
-            files < live + (3 * 64 << 12) + live / 4,
+            files < live + (192 << 12) + live / 4,
             "{files} for {live}"
         );
     }

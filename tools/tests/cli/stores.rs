@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Place, contents, fields};
+use crate::support::{Place, contents, fields, noise};
 
 const STORE_FIELDS: [&str; 14] = [
     "id",
@@ -210,4 +210,26 @@ fn a_quota_is_set_shown_and_kept_to() {
         place.json(&["store", "quota", "show"])["quota"]["quota_heads"],
         2
     );
+}
+
+#[test]
+fn what_was_deleted_comes_back_and_the_rest_stays() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &noise(3 << 20, 1));
+    place.ok(&["volume", "create", "big", "--size", "100M"]);
+    for round in 0..2 {
+        for offset in 0..6 {
+            place.write("big", offset << 24, &noise(16 << 20, round));
+        }
+    }
+    place.ok(&["volume", "delete", "big", "--yes"]);
+    let before = place.json(&["store", "stats"])["store-stats"]["allocated_bytes"].clone();
+    let freed = place.json(&["store", "compact"]);
+    assert_eq!(freed["schema"], "reclaim/1");
+    assert!(freed["freed_bytes"].as_u64() > Some(100 << 20), "{freed}");
+    let after = place.json(&["store", "stats"])["store-stats"]["allocated_bytes"].clone();
+    assert!(after.as_u64() < before.as_u64(), "{before} {after}");
+    assert_eq!(place.read("pg", 0, 3 << 20), noise(3 << 20, 1));
+    place.ok(&["store", "reclaim"]);
+    place.ok(&["fsck", "--read-data"]);
 }
