@@ -155,10 +155,7 @@ impl World {
         let files = inner.segments.allocated().unwrap();
         let live = inner.state.read().space().live().len() * 4096;
         // Beside it there are the log of two checkpoints, and the segment that is being filled.
-        assert!(
-            files < live + (192 << 12) + live / 4,
-            "{files} for {live}"
-        );
+        assert!(files < live + (192 << 12) + live / 4, "{files} for {live}");
     }
 
     fn resize(&mut self, name: &str) {
