@@ -73,7 +73,7 @@ enum Shortage {
 /// What was tried last.
 #[derive(Debug, Default)]
 pub(super) struct Relief {
-    /// Dead slots that were left.
+    /// Dead slots that could not be given back; 0 if it is not known that they could not.
     dead: u64,
 }
 
@@ -353,8 +353,12 @@ impl Inner {
         if left < checkpoint {
             return Ok(false);
         }
-        let gained = self.reclaim_until_enough();
-        relief.dead = self.dead_slots(&self.commit.lock()).max(1);
+        let mut is_all = true;
+        let gained = self.reclaim_until_enough(&mut is_all);
+        relief.dead = match is_all {
+            true => self.dead_slots(&self.commit.lock()).max(1),
+            false => 0,
+        };
         gained
     }
 
@@ -364,7 +368,8 @@ impl Inner {
         (commit.used_len / SLOT_LEN as u64).saturating_sub(live)
     }
 
-    fn reclaim_until_enough(&self) -> Result<bool> {
+    /// Says whether something was won, and whether that was all.
+    fn reclaim_until_enough(&self, is_all: &mut bool) -> Result<bool> {
         self.settle_deaths()?;
         let segment_len = u64::from(self.segments.geometry().segment_slots) * SLOT_LEN as u64;
         let mut gained = false;
@@ -373,7 +378,8 @@ impl Inner {
             gained |= progress.freed_bytes + progress.recycled_bytes > 0;
             let free = self.disk.free_len().unwrap_or(0);
             let has_reserve = self.segments.spare_count() > self.segments.reserve();
-            if progress.is_done || (has_reserve && free >= 2 * segment_len) {
+            *is_all = progress.is_done;
+            if *is_all || (has_reserve && free >= 2 * segment_len) {
                 break;
             }
         }

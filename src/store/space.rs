@@ -50,7 +50,8 @@ impl Inner {
     }
 
     /// Makes the checkpoints after which no dead slot has to wait: what died without a word in the log
-    /// does until two of them know of it.
+    /// does until two of them know of it, and what the older superblock's log needs until there
+    /// is another one.
     pub fn settle_deaths(&self) -> Result<()> {
         for _ in 0..=CHECKPOINTS {
             let (made, waiting) = (
@@ -58,6 +59,12 @@ impl Inner {
                 self.state.read().space().waiting_count(),
             );
             if made < CHECKPOINTS || waiting > 0 || !self.state.read().is_settled() {
+                self.force_checkpoint()?;
+            }
+        }
+        for _ in 0..CHECKPOINTS {
+            let end = self.commit.lock().log.position().end.segment;
+            if self.first_protected()?.0.saturating_add(1) < end.0 {
                 self.force_checkpoint()?;
             }
         }
