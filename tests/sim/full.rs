@@ -349,18 +349,20 @@ fn what_makes_the_store_grow_is_refused_on_a_full_disk_and_changes_nothing() {
         to,
         other_key: false,
     };
-    let growth = [
-        write("v0", 0, 12, 9),
-        Action::Create {
-            name: "n0".to_owned(),
-        },
-        branch(volume("n1")),
-        branch((Kind::Snapshot, "n2".to_owned())),
-    ];
+    let growth = |round: u32| {
+        [
+            write("v0", 0, 12, 9),
+            Action::Create {
+                name: format!("n{round}"),
+            },
+            branch(volume(&format!("m{round}"))),
+            branch((Kind::Snapshot, format!("s{}", round + 1))),
+        ]
+    };
     // Until the last slots of the log's last segment are used.
     let mut refused = 0;
     for round in 0..20 {
-        for action in &growth {
+        for action in &growth(round) {
             match packed.act(action) {
                 Err(Error::NoSpace { .. }) => refused += 1,
                 Ok(()) if round < 4 => {}
