@@ -179,9 +179,11 @@ impl Catalog {
     }
 
     /// Gives a head a new page table after a change of its pages or nodes, which batch `seq` has.
-    pub fn install(&mut self, id: HeadId, changed: Changed<'_>, seq: Seq) {
+    ///
+    /// Returns how many nodes without an address are gone with what the head had before.
+    pub fn install(&mut self, id: HeadId, changed: Changed<'_>, seq: Seq) -> u64 {
         let Some(head) = self.heads.get_mut(&id) else {
-            return;
+            return 0;
         };
         let mut tree = changed.tree;
         let dropped = tree.take_dropped();
@@ -203,6 +205,7 @@ impl Catalog {
         if let Some(head) = self.heads.get_mut(&id) {
             head.page_count = count;
         }
+        let mut gone = 0;
         for node in dropped {
             match node {
                 Dropped::Written(at) => self.space.node_let_go(&mut self.lineage, lineage, &at),
@@ -210,10 +213,11 @@ impl Catalog {
                 Dropped::Unwritten(node) if Arc::strong_count(&node) > 1 => {
                     node.note_let_go(lineage, seq);
                 }
-                Dropped::Unwritten(_) => {}
+                Dropped::Unwritten(_) => gone += 1,
             }
         }
         self.lineage.mark_changed(lineage);
+        gone
     }
 
     /// Gives a head the written form of the page table it has, if it still has that one.

@@ -49,6 +49,8 @@ pub struct Stats {
     pub packs: u64,
     /// Files that an interrupted creation or packing left.
     pub leftover_files: u64,
+    /// Files of a segment's length that no segment is in.
+    pub spares: u64,
     /// Volumes that are not deleted.
     pub volumes: u64,
     /// Snapshots that are not deleted.
@@ -116,6 +118,7 @@ impl Stats {
             packs: state.in_pack.values().collect::<BTreeSet<_>>().len() as u64,
             unused_segments: files.unused_segments,
             leftover_files: files.leftover_files,
+            spares: files.spares,
             volumes: heads(HeadKind::Volume),
             snapshots: heads(HeadKind::Snapshot),
             tombstones: deleted.count() as u64,

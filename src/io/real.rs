@@ -194,7 +194,15 @@ impl Disk for RealDisk {
         }
         if lock == Lock::Exclusive {
             file.set_len(0)?;
-            file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
+            match file.write_all_at(std::process::id().to_string().as_bytes(), 0) {
+                // A full disk: it is locked all the same, only nobody is told by whom.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                    ) => {}
+                written => written?,
+            }
         }
         Ok(Box::new(RealLock {
             file: Some(file),

@@ -30,6 +30,8 @@ pub struct LogWriter {
     key: Secret,
     position: Position,
     tail: Option<Arc<Segment>>,
+    /// A segment that was made for a batch that is to come.
+    ready: Option<Arc<Segment>>,
     next_segment: SegmentId,
     ahead: ZeroAhead,
     summary: Summary,
@@ -140,6 +142,7 @@ impl LogWriter {
             key,
             position,
             tail,
+            ready: None,
             next_segment,
             ahead: ZeroAhead::default(),
             summary: empty_summary(position),
@@ -193,12 +196,74 @@ impl LogWriter {
         Some(records)
     }
 
-    /// Makes a segment, durable before this returns, for the next batch.
+    /// Whether a batch of so many slots goes to a segment that is not there yet.
+    pub fn needs_segment(&self, segment_slots: u32, slots: u32) -> bool {
+        let room = segment_slots - 1;
+        self.ready.is_none()
+            && match &self.tail {
+                None => true,
+                Some(tail) if tail.id() != self.position.end.segment => slots > room,
+                Some(_) => self.room(segment_slots) < slots,
+            }
+    }
+
+    /// Slots that are left in the tail.
+    pub fn room(&self, segment_slots: u32) -> u32 {
+        match &self.tail {
+            None => 0,
+            Some(tail) if tail.id() != self.position.end.segment => segment_slots - 1,
+            Some(_) => segment_slots.saturating_sub(self.position.end.slot),
+        }
+    }
+
+    /// Makes a segment, durable before this returns, for a batch that is to come; not from the
+    /// reserve.
+    pub fn make_ready(&mut self, segments: &Segments) -> Result<()> {
+        if self.ready.is_none() {
+            let segment = segments.create(self.next_segment)?;
+            self.next_segment = SegmentId(self.next_segment.0 + 1);
+            self.ready = Some(segment);
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new segment, durable before this returns; from the reserve if the disk is full.
     pub fn start_segment(&mut self, segments: &Segments) -> Result<()> {
-        let segment = segments.create(self.next_segment)?;
-        self.next_segment = SegmentId(self.next_segment.0 + 1);
+        let segment = match self.ready.take() {
+            Some(ready) => ready,
+            None => {
+                let made = segments.create_from_reserve(self.next_segment)?;
+                self.next_segment = SegmentId(self.next_segment.0 + 1);
+                made
+            }
+        };
+        if segment.is_written() {
+            self.ahead.end = SlotAddr {
+                segment: segment.id(),
+                slot: segments.geometry().segment_slots,
+            };
+        }
         self.tail = Some(segment);
         Ok(())
+    }
+
+    /// Sees to it that the slot at the log's end reads as never written: in a segment that was
+    /// used before, something may be there. Returns the tail if it was changed, to be synced.
+    pub fn blank_end(&self, segments: &Segments) -> Result<Option<Arc<Segment>>> {
+        let end = self.position.end;
+        let tail = self.tail.as_ref().filter(|tail| tail.id() == end.segment);
+        let has_room = end.slot < segments.geometry().segment_slots;
+        let Some(tail) = tail.filter(|_| has_room) else {
+            return Ok(None);
+        };
+        let mut slot = vec![0; SLOT_LEN];
+        segments.read_slots(end, &mut slot)?;
+        if slot.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        tail.write_slots(end.slot, &[0; SLOT_LEN])
+            .map_err(|error| segments.failed("write", end, error))?;
+        Ok(Some(tail.clone()))
     }
 
     /// Finds room for a batch; makes a segment (durable before this returns) if there is none.
@@ -237,9 +302,12 @@ impl LogWriter {
                 slot: 1,
             },
             _ => {
-                let segment = self.next_segment;
                 self.start_segment(segments)?;
-                SlotAddr { segment, slot: 1 }
+                let tail = self.tail.as_ref().expect("BUG: it was just made");
+                SlotAddr {
+                    segment: tail.id(),
+                    slot: 1,
+                }
             }
         };
         Ok(Place {

@@ -5,7 +5,8 @@ use std::io;
 use crate::error::{Damage, Error, Result};
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
-use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors, publish};
+use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors};
+use crate::segment::spare::Spares;
 use crate::segment::table::{Place, Salt, Table};
 use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr, StoreId};
@@ -18,6 +19,7 @@ pub struct Segments {
     pub(super) geometry: Geometry,
     open_max: usize,
     pub(super) table: Table,
+    pub(super) spares: Spares,
 }
 
 /// An open segment file.
@@ -26,6 +28,7 @@ pub struct Segment {
     id: SegmentId,
     file: Arc<dyn DiskFile>,
     pub(super) map: Arc<dyn Map>,
+    is_written: bool,
 }
 
 impl Segments {
@@ -42,6 +45,7 @@ impl Segments {
             geometry,
             open_max,
             table: Table::new(open_max),
+            spares: Spares::default(),
         }
     }
 
@@ -68,28 +72,6 @@ impl Segments {
             .collect();
         ids.sort_unstable();
         Ok(ids)
-    }
-
-    /// Makes a segment file, durable with its name before this returns.
-    pub fn create(&self, id: SegmentId) -> Result<Arc<Segment>> {
-        let name = segment_file_name(id);
-        let len = u64::from(self.geometry.segment_slots) * SLOT_LEN as u64;
-        let header = SegmentHeader {
-            segment: id,
-            store_id: self.store_id,
-            slot_count: self.geometry.segment_slots,
-        };
-        let made = publish::publish(&*self.disk, &name, len, &header.encode())
-            .and_then(|file| Ok((file.map()?, file)));
-        let (map, file) = made.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => Error::NoSpace {
-                need: len,
-                free: self.disk.free_len().unwrap_or(0),
-            },
-            _ => io_error("create", Location::File(name), error, &*self.disk),
-        })?;
-        let segment = Arc::new(Segment { id, file, map });
-        Ok(self.table.insert(segment))
     }
 
     /// A segment that exists, opened if it is not yet.
@@ -159,7 +141,7 @@ impl Segments {
             return Err(corrupt_file(&name, Damage::WrongIdentity));
         }
         let map = file.map().map_err(failed)?;
-        Ok(Segment { id, file, map })
+        Ok(Segment::new(id, file, map))
     }
 
     /// Notes the salt of the pages from a slot of a segment on.
@@ -219,6 +201,28 @@ impl Segments {
 }
 
 impl Segment {
+    pub(super) fn new(id: SegmentId, file: Arc<dyn DiskFile>, map: Arc<dyn Map>) -> Self {
+        Self {
+            id,
+            file,
+            map,
+            is_written: false,
+        }
+    }
+
+    /// One of which every block was written before.
+    pub(super) fn written(id: SegmentId, file: Arc<dyn DiskFile>, map: Arc<dyn Map>) -> Self {
+        Self {
+            is_written: true,
+            ..Self::new(id, file, map)
+        }
+    }
+
+    /// Whether every block of its file was written before, as far as this process knows.
+    pub fn is_written(&self) -> bool {
+        self.is_written
+    }
+
     /// Its number.
     pub fn id(&self) -> SegmentId {
         self.id

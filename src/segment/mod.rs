@@ -8,6 +8,7 @@ mod file;
 mod pack;
 mod seal;
 mod space;
+mod spare;
 mod table;
 
 pub use file::{Segment, Segments};

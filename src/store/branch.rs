@@ -10,6 +10,7 @@ use crate::format::record::{PageRange, Record};
 use crate::store::erase::check_unprotected;
 use crate::store::info::SnapshotType;
 use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
+use crate::store::reserve::{Purpose, RECORD_SLOTS};
 use crate::store::write::Clear;
 use crate::sync::{Arc, Ordering};
 use crate::units::{HeadId, KeyId, Location, PageNo, ResourceId, SlotAddr};
@@ -47,7 +48,7 @@ impl Inner {
         let len = self.check_len(len)?;
         self.check_free(HeadKind::Volume, &name)?;
         let new = self.new_head(HeadKind::Volume, name, state, key)?;
-        let mut commit = self.commit.lock();
+        let mut commit = self.commit_for(Purpose::Growth, RECORD_SLOTS, 0)?;
         self.check_free(HeadKind::Volume, &new.name)?;
         self.check_head_quota(&commit)?;
         let plan = create_head(&self.state.read(), new, len, &*self.random);
@@ -80,7 +81,7 @@ impl Inner {
             automated,
             ..self.new_head(kind, name, HeadState::Available, key)?
         };
-        let mut commit = self.commit.lock();
+        let mut commit = self.commit_for(Purpose::Growth, RECORD_SLOTS, 0)?;
         self.check_free(kind, &new.name)?;
         self.check_head_quota(&commit)?;
         let head = self.head(source.head, source.kind)?;
@@ -138,6 +139,7 @@ impl Inner {
         }
         let bytes = vec![0; header_len(encoded.len())];
         self.append_plain(commit, &encoded, bytes, 0)?;
+        commit.credit.add_records(encoded.len());
         let mut state = self.state.write();
         for record in records {
             // The log has it, so memory must not go on without it.
@@ -214,10 +216,11 @@ impl Inner {
     pub fn update(
         &self,
         runtime: &Runtime,
+        purpose: Purpose,
         change: impl FnOnce(&mut HeadRecord) -> Result<()>,
     ) -> Result<()> {
         self.writable()?;
-        let mut commit = self.commit.lock();
+        let mut commit = self.commit_for(purpose, RECORD_SLOTS, 0)?;
         let head = self.head(runtime.head, runtime.kind)?;
         let mut record = head.record.clone();
         change(&mut record)?;
@@ -245,7 +248,11 @@ impl Inner {
             Clear::Discard,
             PageNo(first)..PageNo(end.max(first)),
         )?;
-        let mut commit = self.commit.lock();
+        let purpose = match first < end {
+            true => Purpose::Release,
+            false => Purpose::Growth,
+        };
+        let mut commit = self.commit_for(purpose, RECORD_SLOTS, 0)?;
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;
         let mut records = vec![Record::Head(Box::new(HeadRecord {
@@ -269,7 +276,7 @@ impl Inner {
 
     /// Makes a head a tombstone. Its keys are not needed.
     pub fn delete(&self, runtime: &Runtime) -> Result<()> {
-        self.update(runtime, |record| {
+        self.update(runtime, Purpose::Release, |record| {
             check_unprotected(record)?;
             record.state = HeadState::Deleted;
             Ok(())

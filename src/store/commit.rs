@@ -158,6 +158,18 @@ impl Inner {
         Ok(hash)
     }
 
+    /// Lets the log end where nothing seems to be: then the next process goes on there.
+    pub fn blank_end(&self) -> Result<()> {
+        let mut commit = self.commit.lock();
+        self.usable()?;
+        let at = commit.log.position().end;
+        let blanked = commit.log.blank_end(&self.segments);
+        let changed = blanked.inspect_err(|_| self.poisoned.store(true, Ordering::SeqCst))?;
+        let is_noted = commit.unsynced.last().map(|last| last.id()) == Some(at.segment);
+        commit.unsynced.extend(changed.filter(|_| !is_noted));
+        Ok(())
+    }
+
     /// Adds a change to the last batch, at the place just found there.
     pub fn grow_last(
         &self,

@@ -13,6 +13,7 @@ use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::entry::Entry;
 use crate::format::record::Record;
 use crate::store::inner::{Inner, Runtime, kind_of, kms_error};
+use crate::store::reserve::{Purpose, RECORD_SLOTS};
 use crate::units::{HeadId, HeadKeyId, KeyEpoch, PageNo, ResourceId};
 
 /// What erasing a volume or snapshot destroys, and what stays readable through whom.
@@ -84,8 +85,7 @@ impl Inner {
         self.writable()?;
         check_unprotected(&self.head_of(runtime)?.record)?;
         let sealed = self.sealed(runtime)?;
-        let mut commit = self.commit.lock();
-        self.usable()?;
+        let mut commit = self.commit_for(Purpose::Release, RECORD_SLOTS, 0)?;
         let record = self.head_of(runtime)?.record;
         check_unprotected(&record)?;
         let (plan, destroyed, dead) = {

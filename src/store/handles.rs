@@ -168,7 +168,10 @@ impl Store {
     pub fn close(self) -> Result<()> {
         let closed = match self.0.read_only {
             true => Ok(()),
-            false => self.0.last_checkpoint(),
+            false => {
+                self.0.restock_to_close();
+                self.0.last_checkpoint()
+            }
         };
         {
             // Whoever is about to append has looked before and has the lock, or will look after.

@@ -18,6 +18,7 @@ use crate::source::{Clock, Random};
 use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
 use crate::store::reclaim::Reclaim;
+use crate::store::reserve::{Credit, Relief};
 use crate::store::stats::Counters;
 use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
@@ -29,7 +30,7 @@ const ATOMIC_LEN_MAX: u64 = 1 << 20;
 
 /// An open store.
 ///
-/// Locks are taken in this order: page locks of a head, checkpoint, reclaim, the turn to sync,
+/// Locks are taken in this order: page locks of a head, relief, checkpoint, reclaim, the turn to sync,
 /// commit, keys of a head, state; the others are leaves.
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -58,6 +59,8 @@ pub(super) struct Inner {
     pub auto_reclaim: bool,
     /// Bytes of segments from which on whoever writes helps to give space back.
     pub crowded_len: AtomicU64,
+    /// How the last attempt to help a full disk went. Held while one is made.
+    pub relief: Mutex<Relief>,
     /// The end of the log. Whoever holds it decides what the next batch is.
     pub commit: Mutex<Commit>,
     /// The catalog as of the last batch.
@@ -91,6 +94,8 @@ pub(super) struct Commit {
     pub tail_free_len: u64,
     /// Summaries that were appended.
     pub summaries: u64,
+    /// What a checkpoint will take.
+    pub credit: Credit,
 }
 
 /// The last checkpoint.

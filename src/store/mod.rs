@@ -19,6 +19,7 @@ mod read;
 mod reclaim;
 mod rekey;
 mod remove;
+mod reserve;
 mod rewrap;
 mod snapshot;
 mod space;

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::quota::Quota;
 use crate::format::record::Record;
 use crate::store::inner::{Commit, Inner};
+use crate::store::reserve::{Purpose, RECORD_SLOTS};
 use crate::units::SLOT_LEN;
 
 /// Slots of the batch that makes a head: where a page is refused, a head is too.
@@ -55,7 +56,9 @@ impl Inner {
                 });
             }
         }
-        self.commit_records(&mut self.commit.lock(), &[Record::Quota(quota)])?;
+        let mut commit = self.commit_for(Purpose::Release, RECORD_SLOTS, 0)?;
+        self.commit_records(&mut commit, &[Record::Quota(quota)])?;
+        drop(commit);
         self.flush()
     }
 

@@ -38,6 +38,10 @@ pub struct StoreStats {
     pub unsynced_segments: u64,
     /// Segments open now: each takes a descriptor and a map.
     pub open_segments: u64,
+    /// Files of a segment's length that are kept for a full disk or to be written next.
+    pub spares: u64,
+    /// Bytes that they take.
+    pub spare_bytes: u64,
     /// Leaves of page tables that were in the cache when they were asked for.
     pub leaf_hits: u64,
     /// Leaves that had to be read.
@@ -134,6 +138,8 @@ impl Inner {
             log_len,
             unsynced_segments: unsynced,
             open_segments: self.segments.open_count() as u64,
+            spares: self.segments.spare_count() as u64,
+            spare_bytes: self.segments.spare_len(),
             leaf_hits: cache.leaf_hits,
             leaf_misses: cache.leaf_misses,
             cached_nodes: cache.nodes,

@@ -10,6 +10,7 @@ use crate::store::import::Import;
 use crate::store::info::{DeletionProtection, SnapshotType, Usage, VolumeInfo};
 use crate::store::inner::Runtime;
 use crate::store::rekey::{Rekey, RekeyPlan, RekeyStart};
+use crate::store::reserve::Purpose;
 use crate::store::snapshot::Snapshot;
 use crate::store::worker::Opened;
 use crate::store::write::Clear;
@@ -98,7 +99,7 @@ impl Volume {
     /// Changes the name; the id stays. Durable on return.
     pub fn rename(&self, name: &str) -> Result<()> {
         let name = crate::catalog::check_volume_name(name)?;
-        self.store.update(&self.runtime, |record| {
+        self.store.update(&self.runtime, Purpose::Growth, |record| {
             record.name = name;
             Ok(())
         })
@@ -106,10 +107,11 @@ impl Volume {
 
     /// Protects the volume against deletion, or ends that. Durable on return.
     pub fn set_deletion_protection(&self, protection: DeletionProtection) -> Result<()> {
-        self.store.update(&self.runtime, |record| {
-            record.protected = protection == DeletionProtection::On;
-            Ok(())
-        })
+        self.store
+            .update(&self.runtime, Purpose::Release, |record| {
+                record.protected = protection == DeletionProtection::On;
+                Ok(())
+            })
     }
 
     /// Deletes the volume at once, whatever was cloned from it. Its keys are not needed.

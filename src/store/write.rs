@@ -9,7 +9,9 @@ use crate::format::batch::{header_len, header_slots};
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, PageRun, Record};
 use crate::segment::{SealedPage, seal_pages};
-use crate::store::inner::{Inner, Runtime};
+use crate::store::inner::{Commit, Inner, Runtime};
+use crate::store::reserve::{Purpose, nodes_of};
+use crate::sync::MutexGuard;
 use crate::units::{KeyEpoch, PageNo, SLOT_LEN, Seq, SlotAddr};
 use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
 
@@ -225,9 +227,7 @@ impl Inner {
         if clear == Clear::Zero {
             pages.end = pages.end.min(PageNo(pages.start.0 + ZERO_PAGES_MAX));
         }
-        let geometry = self.segments.geometry();
-        let batch_len = (geometry.segment_slots - 1) as usize * SLOT_LEN;
-        let runs_max = RUNS_MAX.min(batch_len / RUNS_SHARE / PageRun::LEN);
+        let (geometry, runs_max) = (self.segments.geometry(), self.runs_max());
         let tree = self.head(runtime.head, runtime.kind)?.tree;
         let mut runs = Vec::new();
         for item in tree.iter(&self.nodes, pages.clone()) {
@@ -292,8 +292,7 @@ impl Inner {
         }
         let mut sealed = self.seal(runtime, &new)?;
         self.load_leaves(runtime, &new.pages)?;
-        let mut commit = self.commit.lock();
-        self.usable()?;
+        let mut commit = self.commit_for_change(runtime, &new.pages, clear.as_ref())?;
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;
         let key_epoch = head.record.key_epoch;
@@ -355,9 +354,46 @@ impl Inner {
             deltas: &deltas,
             gone,
         };
-        let seq = commit.log.position().seq;
-        self.state.write().install(runtime.head, changed, seq);
+        commit.credit.add_records(records_len);
+        self.install(&mut commit, runtime.head, changed);
         Ok(())
+    }
+
+    /// The commit lock, once there is a place for a change. A discard may use the reserve: with it
+    /// the store can get smaller.
+    fn commit_for_change(
+        &self,
+        runtime: &Runtime,
+        pages: &[PageNo],
+        clear: Option<&(Clear, Range<PageNo>)>,
+    ) -> Result<MutexGuard<'_, Commit>> {
+        let tree = self.head(runtime.head, runtime.kind)?.tree;
+        let items_min = self.fanout.items_min();
+        let nodes = |count| nodes_of(count, items_min, &tree);
+        let written = match (pages.first(), pages.last()) {
+            (Some(first), Some(last)) => nodes(last.0 - first.0 + 1),
+            _ => 0,
+        };
+        let (purpose, cleared, runs) = match clear {
+            Some((Clear::Discard, _)) => (Purpose::Release, nodes(0), RUNS_MAX),
+            Some((Clear::Zero, pages)) => (
+                Purpose::Growth,
+                nodes(pages.end.0 - pages.start.0),
+                RUNS_MAX,
+            ),
+            None => (Purpose::Growth, 0, 0),
+        };
+        let runs = runs.min(self.runs_max());
+        let records_len = Record::pages_len(pages.len()) + runs * PageRun::LEN;
+        let body = pages.len() as u32 * self.segments.geometry().page_slots();
+        self.commit_for(purpose, header_slots(records_len) + body, written + cleared)
+    }
+
+    /// Most runs of pages that a batch says it clears.
+    fn runs_max(&self) -> usize {
+        let geometry = self.segments.geometry();
+        let batch_len = (geometry.segment_slots - 1) as usize * SLOT_LEN;
+        RUNS_MAX.min(batch_len / RUNS_SHARE / PageRun::LEN)
     }
 
     /// A range of a head's pages, and which of them have contents.

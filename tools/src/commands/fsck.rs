@@ -75,6 +75,7 @@ fn stats(stats: &Stats) -> Value {
         "segments": stats.segments,
         "unused_segments": stats.unused_segments,
         "leftover_files": stats.leftover_files,
+        "spares": stats.spares,
         "volumes": stats.volumes,
         "snapshots": stats.snapshots,
         "tombstones": stats.tombstones,

@@ -23,6 +23,7 @@ pub struct Compact {}
 #[derive(Serialize)]
 struct Freed {
     freed_bytes: u64,
+    recycled_bytes: u64,
     moved_bytes: u64,
     dropped_files: u64,
     punched_runs: u64,
@@ -43,7 +44,7 @@ fn run(context: &Context, operation: &'static str, compact: bool) -> Result {
         let (store, interrupt) = (&session.store, Interrupt::new());
         let mut progress = context.progress(operation, None);
         let step = |all: &Reclaimed| {
-            progress.at(all.freed_bytes);
+            progress.at(all.freed_bytes + all.recycled_bytes);
             interrupt.check().is_ok()
         };
         let all = match compact {
@@ -55,14 +56,16 @@ fn run(context: &Context, operation: &'static str, compact: bool) -> Result {
         Ok(all)
     })?;
     let sentence = format!(
-        "gave {} back; copied {} for it, removed {} files, punched {} holes",
+        "gave {} back, keeps {} to be written again; copied {} for it, dropped {} files, punched {} holes",
         sizes::human(all.freed_bytes),
+        sizes::human(all.recycled_bytes),
         sizes::human(all.moved_bytes),
         all.dropped_files,
         all.punched_runs,
     );
     let freed = Freed {
         freed_bytes: all.freed_bytes,
+        recycled_bytes: all.recycled_bytes,
         moved_bytes: all.moved_bytes,
         dropped_files: all.dropped_files,
         punched_runs: all.punched_runs,
