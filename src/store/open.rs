@@ -108,6 +108,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         Access::ReadWrite
     };
     let (superblocks, candidates) = Superblocks::open(&*disk, access)?;
+    let older: Vec<_> = candidates.iter().map(Candidate::log_start).collect();
     let (superblock, store_key) = unlock(candidates, &*kms)?;
     let segments = Arc::new(Segments::new(
         disk.clone(),
@@ -137,6 +138,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         // Not before: a pack's record must be durable.
         segments.remove_stale()?;
     }
+    let kept_from = kept_from(&superblock, &older);
     let log = log_writer(log_key, &superblock, &scan, &segments)?;
     let tail_free_len = tail_free_len(&log, &segments);
     let used_len = segments.allocated()?.saturating_sub(tail_free_len);
@@ -166,6 +168,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             log,
             unsynced: Vec::new(),
             log_len: log_len(&scan),
+            kept_from,
             used_len,
             tail_free_len,
             summaries: 0,
@@ -399,6 +402,12 @@ fn log_len(scan: &Scan) -> u64 {
         .iter()
         .map(|batch| batch.after.end.slot - batch.at.slot);
     slots.map(u64::from).sum::<u64>() * SLOT_LEN as u64
+}
+
+/// Where the log begins for a recovery from the older superblock, if there is one.
+fn kept_from(superblock: &Superblock, all: &[SlotAddr]) -> SlotAddr {
+    let before = all.iter().filter(|at| **at <= superblock.position.end);
+    before.min().copied().unwrap_or(superblock.position.end)
 }
 
 /// What a crash left of a file that was being made.
