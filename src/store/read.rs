@@ -26,10 +26,11 @@ struct Run {
 }
 
 impl Run {
-    /// Whether the page of this entry is the next one.
-    fn goes_on_at(&self, entry: &DataEntry, page_slots: u32) -> bool {
-        self.pages.last().is_some_and(|(_, last)| {
-            last.key_epoch == entry.key_epoch
+    /// Whether a page is the next one, in the range and on disk.
+    fn goes_on_at(&self, page: PageNo, entry: &DataEntry, page_slots: u32) -> bool {
+        self.pages.last().is_some_and(|(last_page, last)| {
+            last_page.0 + 1 == page.0
+                && last.key_epoch == entry.key_epoch
                 && last.at.segment == entry.at.segment
                 && last.at.slot + page_slots == entry.at.slot
         })
@@ -73,7 +74,8 @@ impl Inner {
             let entry = entry.map(|(_, entry)| entry);
             match &entry {
                 Some(Entry::Data(entry)) if piece.in_page.len() == page_len as usize => {
-                    if !run.goes_on_at(entry, self.segments.geometry().page_slots()) {
+                    let page_slots = self.segments.geometry().page_slots();
+                    if !run.goes_on_at(piece.page, entry, page_slots) {
                         self.open_run(runtime, &run, buf)?;
                         run.start_at(piece.in_range.start);
                     }
