@@ -2,7 +2,7 @@
 //!
 //! The child is this test binary again, with a variable that makes `dump_child` do its work.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::path::Path;
@@ -19,13 +19,13 @@ const KEY_LEN: usize = 32;
 
 /// Randomness that remembers all keys that were made of it.
 #[derive(Debug, Default)]
-struct Recorder(Mutex<HashSet<[u8; KEY_LEN]>>);
+struct Recorder(Mutex<Vec<[u8; KEY_LEN]>>);
 
 impl Random for Recorder {
     fn fill(&self, buf: &mut [u8]) {
         SystemRandom.fill(buf);
         if let Ok(key) = <[u8; KEY_LEN]>::try_from(&*buf) {
-            self.0.lock().unwrap().insert(key);
+            self.0.lock().unwrap().push(key);
         }
     }
 }
@@ -38,7 +38,7 @@ fn marker(dir: &Path) -> Vec<u8> {
 }
 
 /// Makes a store of a volume and its clone, and gives the store's, head and epoch keys.
-fn make(dir: &Path) -> HashSet<[u8; KEY_LEN]> {
+fn make(dir: &Path) -> Vec<[u8; KEY_LEN]> {
     let disk = |name: &str| Arc::new(RealDisk::create(&dir.join(name)).unwrap());
     let (kms_disk, clock) = (disk("kms"), Arc::new(SystemClock));
     let kms = FileKms::create_on(
@@ -67,8 +67,8 @@ fn make(dir: &Path) -> HashSet<[u8; KEY_LEN]> {
     clone.write_all_at(&page(2), PAGE).unwrap();
     drop((volume, clone));
     store.close().unwrap();
-    let keys = random.0.lock().unwrap().clone();
-    keys
+    let keys = random.0.lock().unwrap();
+    keys.clone()
 }
 
 /// Not a test by itself: the child of the one below.
@@ -114,18 +114,17 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|part| part == needle)
 }
 
-/// How many of the keys are in there.
-fn count(haystack: &[u8], keys: &HashSet<[u8; KEY_LEN]>) -> usize {
-    let starts: HashSet<[u8; 2]> = keys.iter().map(|key| [key[0], key[1]]).collect();
-    let mut may_start = vec![false; 1 << 16];
-    for start in starts {
-        may_start[usize::from(u16::from_le_bytes(start))] = true;
+/// Which of the keys are in there, by the order in which they were made.
+fn found(haystack: &[u8], keys: &[[u8; KEY_LEN]]) -> BTreeSet<usize> {
+    let mut by_start = vec![Vec::new(); 1 << 16];
+    for (number, key) in keys.iter().enumerate() {
+        by_start[usize::from(u16::from_le_bytes([key[0], key[1]]))].push(number);
     }
-    let parts = haystack.windows(KEY_LEN);
-    let likely =
-        parts.filter(|part| may_start[usize::from(u16::from_le_bytes([part[0], part[1]]))]);
-    let found: HashSet<_> = likely.filter(|part| keys.contains(*part)).collect();
-    found.len()
+    let at = |part: &[u8]| {
+        let likely = &by_start[usize::from(u16::from_le_bytes([part[0], part[1]]))];
+        likely.iter().copied().find(|&number| keys[number] == part)
+    };
+    haystack.windows(KEY_LEN).filter_map(at).collect()
 }
 
 #[test]
@@ -148,5 +147,6 @@ fn a_core_dump_has_no_key_of_the_store_its_heads_or_its_epochs() {
         return;
     };
     assert!(contains(&core, &marker(dir)), "this is the child's memory");
-    assert_eq!(count(&core, &keys), 0, "of {} keys", keys.len());
+    let found = found(&core, &keys);
+    assert!(found.is_empty(), "{found:?} of {} keys", keys.len());
 }
