@@ -8,7 +8,8 @@ use crate::format::batch::{BatchHeader, header_slots};
 use crate::format::record::{RECORD_HEADER_LEN, Record, in_summary};
 use crate::format::summary::{Summary, SummaryBatch};
 use crate::format::superblock::Position;
-use crate::segment::{Segment, Segments};
+use crate::io::GrowBuf;
+use crate::segment::{BulkWriter, Segment, Segments};
 use crate::sync::Arc;
 use crate::units::{SLOT_LEN, SegmentId, Seq, SlotAddr};
 
@@ -34,6 +35,7 @@ pub struct LogWriter {
     ready: Option<Arc<Segment>>,
     next_segment: SegmentId,
     ahead: ZeroAhead,
+    bulk: BulkWriter,
     summary: Summary,
     growing: Option<Growing>,
 }
@@ -145,6 +147,7 @@ impl LogWriter {
             ready: None,
             next_segment,
             ahead: ZeroAhead::default(),
+            bulk: BulkWriter::default(),
             summary: empty_summary(position),
             growing: None,
         }
@@ -310,6 +313,7 @@ impl LogWriter {
                 }
             }
         };
+        self.bulk.prepare(segments, at.segment, slots);
         Ok(Place {
             at,
             header_slots,
@@ -328,7 +332,7 @@ impl LogWriter {
         salt: [u8; 12],
         durable_through: Seq,
         records: &[u8],
-        mut bytes: Vec<u8>,
+        mut bytes: impl GrowBuf,
     ) -> io::Result<(Arc<Segment>, [u8; 32])> {
         assert_eq!(
             place.records_len,
@@ -358,8 +362,8 @@ impl LogWriter {
         let zeroes = self
             .ahead
             .zeroes_behind(place.at, slots, place.segment_slots);
-        bytes.resize(len + zeroes, 0);
-        tail.write_slots(place.at.slot, &bytes)?;
+        bytes.append_zeroes(zeroes);
+        self.bulk.write(&tail, place.at.slot, &bytes)?;
         self.note_written(place.at, len, zeroes);
         self.sum_up(&place, chain, salt, records);
         self.position = Position {

@@ -11,6 +11,9 @@ use crate::segment::table::{Place, Salt, Table};
 use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr, StoreId};
 
+/// So many bytes are read by a call rather than copied out of a map.
+const READ_LEN_MIN: usize = 32 << 10;
+
 /// All segments of a store, those that are open, and the salts that their pages are sealed under.
 #[derive(Debug)]
 pub struct Segments {
@@ -72,6 +75,11 @@ impl Segments {
             .collect();
         ids.sort_unstable();
         Ok(ids)
+    }
+
+    /// Another handle to a segment's file, for writing large pieces.
+    pub(super) fn open_bulk(&self, id: SegmentId) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(&segment_file_name(id), Access::Bulk)
     }
 
     /// A segment that exists, opened if it is not yet.
@@ -180,23 +188,32 @@ impl Segments {
         Ok(found.map(|byte| (byte / SLOT_LEN as u64) as u32))
     }
 
-    /// Copies the ciphertext of a page out of the map. Gives the salt that it is sealed under, or
-    /// nothing, and copies nothing, if that is not known.
-    pub fn copy_page(&self, at: SlotAddr, buf: &mut [u8]) -> Result<Option<Salt>> {
+    /// Copies the ciphertext of a page, or of several of one batch, out. Gives the salt that they
+    /// are sealed under, or nothing, and copies nothing, if that is not known.
+    pub fn copy_pages(&self, at: SlotAddr, buf: &mut [u8]) -> Result<Option<Salt>> {
         let (salt, place) = self.table.look_up(at);
         if salt.is_none() {
             return Ok(None);
         }
         let copied = match place {
-            Place::Segment(segment) => segment.map.copy_out(buf, offset(at.slot)),
+            Place::Segment(segment) => copy(&*segment.file, &*segment.map, buf, at.slot),
             place => {
                 let holder = self.holder(at.segment, place)?;
                 let slot = holder.place(at, buf.len())?;
-                holder.map().copy_out(buf, offset(slot))
+                copy(&**holder.file(), &**holder.map(), buf, slot)
             }
         };
         copied.map_err(|error| self.failed("read", at, error))?;
         Ok(salt)
+    }
+}
+
+/// Copies slots out of the map, or from the file if they are many: then one call fetches what a
+/// map would fetch page by page.
+fn copy(file: &dyn DiskFile, map: &dyn Map, buf: &mut [u8], slot: u32) -> io::Result<()> {
+    match buf.len() >= READ_LEN_MIN {
+        true => file.read_exact_at(buf, offset(slot)),
+        false => map.copy_out(buf, offset(slot)),
     }
 }
 
@@ -235,7 +252,17 @@ impl Segment {
 
     /// Writes slots that were never acknowledged.
     pub fn write_slots(&self, slot: u32, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset(slot))
+        self.write_slots_to(&*self.file, slot, bytes)
+    }
+
+    /// The same by way of another handle to its file.
+    pub(super) fn write_slots_to(
+        &self,
+        file: &dyn DiskFile,
+        slot: u32,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        file.write_all_at(bytes, offset(slot))
     }
 }
 

@@ -162,7 +162,7 @@ impl Inner {
             ..last.superblock.clone()
         };
         self.write_superblock(&superblock)?;
-        last.superblock = superblock;
+        let older = std::mem::replace(&mut last.superblock, superblock);
         self.install_written(&moment.catalog);
         let mut commit = self.commit.lock();
         commit.log_len = match is_quiet {
@@ -172,6 +172,7 @@ impl Inner {
         commit
             .credit
             .end_checkpoint(table_slots, moment.records_len);
+        commit.kept_from = older.position.end;
         drop(commit);
         self.claim_head_keys(last, &moment.catalog)?;
         self.raise_mark(&last.superblock.position)

@@ -19,7 +19,7 @@
 use crate::error::{Error, Result};
 use crate::format::batch::header_len;
 use crate::format::superblock::Superblock;
-use crate::io::Disk;
+use crate::io::{Disk, GrowBuf};
 use crate::log::{Place, Superblocks};
 use crate::segment::Segments;
 use crate::store::inner::{Commit, Inner};
@@ -122,7 +122,7 @@ impl Inner {
         place: Place,
         salt: [u8; 12],
         records: &[u8],
-        bytes: Vec<u8>,
+        bytes: impl GrowBuf,
     ) -> Result<[u8; 32]> {
         let durable_through = Seq(self.durable_through.load(Ordering::SeqCst));
         let before = commit.log.position().end.segment;

@@ -88,6 +88,8 @@ pub(super) struct Commit {
     pub unsynced: Vec<Arc<Segment>>,
     /// Bytes that a recovery would roll forward.
     pub log_len: u64,
+    /// Where the log begins for a recovery from the older superblock.
+    pub kept_from: SlotAddr,
     /// Bytes of the store's segments, in full or written.
     pub used_len: u64,
     /// Bytes of the tail behind the log's end, which do not count yet.

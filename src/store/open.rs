@@ -109,6 +109,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         Access::ReadWrite
     };
     let (superblocks, candidates) = Superblocks::open(&*disk, access)?;
+    let older: Vec<_> = candidates.iter().map(Candidate::log_start).collect();
     let (superblock, store_key) = unlock(candidates, &*kms)?;
     let segments = Arc::new(Segments::new(
         disk.clone(),
@@ -139,6 +140,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         // Not before: a pack's record must be durable.
         segments.remove_stale()?;
     }
+    let kept_from = kept_from(&superblock, &older);
     let log = log_writer(log_key, &superblock, &scan, &segments)?;
     let tail_free_len = tail_free_len(&log, &segments);
     let used_len = segments.allocated()?.saturating_sub(tail_free_len);
@@ -168,6 +170,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             log,
             unsynced: Vec::new(),
             log_len: log_len(&scan),
+            kept_from,
             used_len,
             tail_free_len,
             summaries: 0,
@@ -414,6 +417,12 @@ fn log_len(scan: &Scan) -> u64 {
 fn records_len(scan: &Scan) -> u64 {
     let lens = scan.batches.iter().map(|batch| batch.records.len() as u64);
     lens.sum()
+}
+
+/// Where the log begins for a recovery from the older superblock, if there is one.
+fn kept_from(superblock: &Superblock, all: &[SlotAddr]) -> SlotAddr {
+    let before = all.iter().filter(|at| **at <= superblock.position.end);
+    before.min().copied().unwrap_or(superblock.position.end)
 }
 
 /// What a crash left of a file that was being made.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::{header_len, header_slots};
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, PageRun, Record};
+use crate::io::AlignedBuf;
 use crate::segment::{SealedPage, seal_pages};
 use crate::store::inner::{Commit, Inner, Runtime};
 use crate::store::reserve::{Purpose, nodes_of};
@@ -46,7 +47,7 @@ struct Sealed {
     key_epoch: KeyEpoch,
     salt: [u8; 12],
     /// The batch: zeroes where its header slots will be, then the pages.
-    batch: Vec<u8>,
+    batch: AlignedBuf,
     pages: Vec<SealedPage>,
 }
 
@@ -55,30 +56,33 @@ impl Sealed {
     fn retain(&mut self, stays: &[bool], page_len: usize) {
         let body = self.batch.len() - self.pages.len() * page_len;
         let pages = std::mem::take(&mut self.pages);
-        let bytes = std::mem::take(&mut self.batch).split_off(body);
+        let batch = std::mem::take(&mut self.batch);
         let count = stays.iter().filter(|&&stays| stays).count();
-        self.batch = vec![0; header_len(Record::pages_len(count))];
-        let both = pages.into_iter().zip(bytes.chunks_exact(page_len));
-        for ((page, bytes), _) in both.zip(stays).filter(|(_, stays)| **stays) {
+        let header_len = header_len(Record::pages_len(count));
+        self.batch = AlignedBuf::zeroed(header_len + count * page_len);
+        let both = pages.into_iter().zip(batch[body..].chunks_exact(page_len));
+        let stay = both.zip(stays).filter(|(_, stays)| **stays);
+        let places = self.batch[header_len..].chunks_exact_mut(page_len);
+        for (((page, bytes), _), place) in stay.zip(places) {
             self.pages.push(page);
-            self.batch.extend_from_slice(bytes);
+            place.copy_from_slice(bytes);
         }
     }
 
     /// The pages, which take so many slots.
-    fn into_body(mut self, slots: u32) -> Vec<u8> {
+    fn into_body(self, slots: u32) -> Vec<u8> {
         let len = slots as usize * SLOT_LEN;
-        self.batch.split_off(self.batch.len() - len)
+        self.batch[self.batch.len() - len..].to_vec()
     }
 
     /// The batch with room for so many bytes of records.
-    fn into_batch(mut self, records_len: usize) -> Vec<u8> {
+    fn into_batch(mut self, records_len: usize) -> AlignedBuf {
         let has = header_len(Record::pages_len(self.pages.len()));
         let needs = header_len(records_len);
         if self.batch.is_empty() {
-            self.batch = vec![0; needs];
+            self.batch = AlignedBuf::zeroed(needs);
         } else if needs > has {
-            self.batch.splice(..0, vec![0; needs - has]);
+            self.batch.prepend_zeroes(needs - has);
         }
         self.batch
     }
@@ -451,7 +455,7 @@ impl Inner {
     fn seal(&self, runtime: &Runtime, new: &NewPages<'_>) -> Result<Sealed> {
         if new.pages.is_empty() {
             let key_epoch = self.head(runtime.head, runtime.kind)?.record.key_epoch;
-            let (salt, batch, pages) = (*self.salt.lock(), Vec::new(), Vec::new());
+            let (salt, batch, pages) = (*self.salt.lock(), AlignedBuf::default(), Vec::new());
             return Ok(Sealed {
                 key_epoch,
                 salt,
@@ -461,7 +465,7 @@ impl Inner {
         }
         let page_len = self.page_len() as usize;
         let header_len = header_len(Record::pages_len(new.pages.len()));
-        let mut batch = vec![0; header_len + new.pages.len() * page_len];
+        let mut batch = AlignedBuf::zeroed(header_len + new.pages.len() * page_len);
         let body = batch.get_mut(header_len..).expect("BUG: in bounds");
         for (index, page) in body.chunks_exact_mut(page_len).enumerate() {
             (new.fill)(index, page);

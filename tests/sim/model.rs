@@ -66,6 +66,15 @@ pub enum Action {
     Flush,
     Checkpoint,
     Reopen,
+    /// The KMS keys of the store and of most heads get a new version.
+    Rotate,
+    /// The KMS key of most heads is disabled and enabled again.
+    OffAndOn,
+    /// All that is outdated is wrapped again, and one volume under another key.
+    Rewrap {
+        name: String,
+        other_key: bool,
+    },
 }
 
 impl Action {
@@ -73,7 +82,12 @@ impl Action {
     pub fn is_durable(&self) -> bool {
         !matches!(
             self,
-            Self::Write { .. } | Self::Discard { .. } | Self::Zero { .. }
+            Self::Write { .. }
+                | Self::Discard { .. }
+                | Self::Zero { .. }
+                // What the KMS does, no store knows of.
+                | Self::Rotate
+                | Self::OffAndOn
         )
     }
 }
@@ -106,6 +120,7 @@ impl Model {
                 }
             }
             Action::Flush | Action::Checkpoint | Action::Reopen => {}
+            Action::Rotate | Action::OffAndOn | Action::Rewrap { .. } => {}
         }
         next
     }

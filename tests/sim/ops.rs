@@ -1,4 +1,5 @@
-//! The nine operations, all sequences of them, and the two stores they start from.
+//! The nine operations on a store and three on its keys, the sequences of them that are run, and the
+//! two stores they start from.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -21,9 +22,12 @@ pub enum Op {
     Delete,
     Checkpoint,
     Reopen,
+    Rotate,
+    OffAndOn,
+    Rewrap,
 }
 
-/// All of them.
+/// Those on a store.
 pub const OPS: [Op; 9] = [
     Op::Write,
     Op::WriteTwo,
@@ -35,6 +39,25 @@ pub const OPS: [Op; 9] = [
     Op::Checkpoint,
     Op::Reopen,
 ];
+
+/// Those on KMS keys.
+pub const KEY_OPS: [Op; 3] = [Op::Rotate, Op::OffAndOn, Op::Rewrap];
+
+/// Sequences in which a key changes: alone, before or after any operation, and between two on the
+/// store.
+pub fn key_sequences() -> Vec<Vec<Op>> {
+    let all = || OPS.into_iter().chain(KEY_OPS);
+    let mut sequences: Vec<_> = KEY_OPS.iter().map(|&key| vec![key]).collect();
+    for key in KEY_OPS {
+        sequences.extend(all().map(|after| vec![key, after]));
+        sequences.extend(OPS.map(|before| vec![before, key]));
+        for before in OPS {
+            let afters = [Op::Write, Op::Clone, Op::Checkpoint, Op::Reopen];
+            sequences.extend(afters.map(|after| vec![before, key, after]));
+        }
+    }
+    sequences
+}
 
 /// The sequences of three operations. With their prefixes they are all 819 of one to three.
 pub fn sequences() -> Vec<[Op; 3]> {
@@ -56,6 +79,8 @@ impl Op {
         };
         let Some(target) = target.map(|name| (*name).to_owned()) else {
             return match self {
+                Self::Rotate => Action::Rotate,
+                Self::OffAndOn => Action::OffAndOn,
                 Self::Flush => Action::Flush,
                 Self::Checkpoint => Action::Checkpoint,
                 Self::Reopen => Action::Reopen,
@@ -127,6 +152,12 @@ impl Op {
             },
             Self::Checkpoint => Action::Checkpoint,
             Self::Reopen => Action::Reopen,
+            Self::Rotate => Action::Rotate,
+            Self::OffAndOn => Action::OffAndOn,
+            Self::Rewrap => Action::Rewrap {
+                name: target,
+                other_key: step.is_multiple_of(2),
+            },
         }
     }
 }

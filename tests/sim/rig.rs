@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use offshoot::io::Disk;
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom, WriteEvent};
-use offshoot::{Clock, FileKms, KeyId, Machine, Options, Random, Result, Store};
+use offshoot::{Clock, FileKms, KeyId, KeyState, Machine, Options, Random, Result, Store};
 
 use crate::model::{Action, Kind, Model, SECTOR, VOLUME_LEN, bytes_of};
 use crate::nonces::{self, Nonces, Slot};
@@ -18,6 +18,7 @@ pub const SEGMENT_SLOTS: u32 = 8;
 pub struct Process {
     pub store: Store,
     pub keys: [KeyId; 2],
+    kms: FileKms,
 }
 
 /// Where a process finds files and randomness.
@@ -104,6 +105,15 @@ impl Host {
         self.create_store()
     }
 
+    /// Enables the key if a crash left it disabled.
+    pub fn enable_keys(&self) -> Result<()> {
+        let kms = self.open_kms()?;
+        match kms.key("alias/default")?.state {
+            KeyState::Disabled => kms.enable_key("alias/default").map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens both, as a new process does.
     pub fn open(&self) -> Result<Process> {
         let kms = self.open_kms()?;
@@ -115,7 +125,8 @@ impl Host {
 impl Process {
     fn new(store: Store, kms: &FileKms) -> Result<Self> {
         let keys = [kms.key("alias/default")?.id, kms.key("alias/other")?.id];
-        Ok(Self { store, keys })
+        let kms = kms.clone();
+        Ok(Self { store, keys, kms })
     }
 
     /// Reads everything.
@@ -159,6 +170,19 @@ impl Process {
             Action::Rename { name, to } => store.volume(name)?.rename(to),
             Action::Flush => store.flush(),
             Action::Checkpoint => store.checkpoint(),
+            Action::Rotate => {
+                self.kms.rotate_key("alias/default")?;
+                self.kms.rotate_key("alias/offshoot-store").map(drop)
+            }
+            Action::OffAndOn => {
+                self.kms.disable_key("alias/default")?;
+                self.kms.enable_key("alias/default").map(drop)
+            }
+            Action::Rewrap { name, other_key } => {
+                store.rewrap()?;
+                let key = &self.keys[usize::from(*other_key)];
+                store.volume(name)?.rewrap(key)
+            }
             Action::Reopen => panic!("a process cannot reopen itself"),
         }
     }

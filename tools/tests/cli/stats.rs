@@ -2,12 +2,13 @@
 
 use crate::support::{Place, contents, fields, noise};
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "id",
     "segment_count",
     "allocated_bytes",
     "used_bytes",
     "log_bytes",
+    "kept_log_bytes",
     "generation",
     "volume_count",
     "snapshot_count",
@@ -37,6 +38,8 @@ fn stats_count_what_is_there_and_write_nothing() {
     assert_eq!(counts, [2, 1, 0], "what is deleted is removed at the close");
     assert_eq!(stats["tree_levels"], 2);
     assert_eq!(stats["log_bytes"], 0, "it was closed cleanly");
+    let kept = stats["kept_log_bytes"].as_u64();
+    assert!(kept.is_some_and(|kept| kept > 0), "{stats}");
     assert_eq!(stats["live_bytes"], serde_json::Value::Null);
     let live = place.json(&["store", "stats", "--live"])["store-stats"].clone();
     assert_eq!(live["live_bytes"], 1 << 20, "shared pages count once");
