@@ -63,6 +63,11 @@ impl Sealed {
         }
     }
 
+    /// Slots of the batch as it is.
+    fn slots(&self) -> u32 {
+        (self.batch.len() / SLOT_LEN) as u32
+    }
+
     /// The batch with room for so many bytes of records.
     fn into_batch(mut self, records_len: usize) -> Vec<u8> {
         let has = header_len(Record::pages_len(self.pages.len()));
@@ -286,6 +291,9 @@ impl Inner {
         }
         let mut sealed = self.seal(runtime, &new)?;
         self.load_leaves(runtime, &new.pages)?;
+        if !matches!(clear, Some((Clear::Discard, _))) {
+            self.make_room(sealed.slots())?;
+        }
         let mut commit = self.commit.lock();
         self.usable()?;
         let head = self.head(runtime.head, runtime.kind)?;

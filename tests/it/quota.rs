@@ -9,14 +9,14 @@ const SEGMENT: u64 = 1 << 20;
 fn bytes(bytes: u64) -> Quota {
     Quota {
         bytes: Some(bytes),
-        heads: None,
+        ..Quota::default()
     }
 }
 
 fn heads(heads: u64) -> Quota {
     Quota {
-        bytes: None,
         heads: Some(heads),
+        ..Quota::default()
     }
 }
 
@@ -139,7 +139,7 @@ fn a_quota_of_heads_counts_those_that_are_there() {
     let snapshot = volume.create_snapshot("s").unwrap();
     snapshot.create_clone("b", &sim.key).unwrap();
     assert_eq!(store.quota().unwrap().heads, 3);
-    let what = "volumes and snapshots";
+    let what = "volumes, snapshots and pins";
     assert_exceeded(store.create_volume("c", PAGE, &sim.key), what, 3);
     assert_exceeded(volume.create_snapshot("t"), what, 3);
     assert_exceeded(volume.create_clone("c", &sim.key), what, 3);

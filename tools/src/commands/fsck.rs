@@ -77,6 +77,7 @@ fn stats(stats: &Stats) -> Value {
         "leftover_files": stats.leftover_files,
         "volumes": stats.volumes,
         "snapshots": stats.snapshots,
+        "pins": stats.pins,
         "tombstones": stats.tombstones,
         "lineage_epochs": stats.lineage_epochs,
         "key_epochs": stats.key_epochs,
