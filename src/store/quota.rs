@@ -15,6 +15,8 @@ pub(super) const HEAD_SLOTS: u32 = 1;
 /// that was of no use: 1 in so many.
 const DEAD_LEN_MIN: u64 = 256 << 10;
 const DEAD_SHARE: u64 = 16;
+/// Room is made for so many slots more, so that not every write has to make some.
+const ROOM_SLOTS: u32 = 256;
 
 /// What a batch makes the store take.
 struct Growth {
@@ -101,10 +103,14 @@ impl Inner {
             }
             _ => {}
         }
-        let Some(keep_free) = quota.keep_free.filter(|_| growth.needs_segment) else {
+        let Some(keep_free) = quota.keep_free else {
             return Ok(());
         };
-        let need = u64::from(self.segments.geometry().segment_slots) * SLOT_LEN as u64;
+        // Not only where a segment is needed: those that checkpoints made would be filled.
+        let need = match growth.needs_segment {
+            true => u64::from(self.segments.geometry().segment_slots) * SLOT_LEN as u64,
+            false => u64::from(slots) * SLOT_LEN as u64,
+        };
         let free = self.free_len()?.saturating_sub(keep_free);
         match free < need {
             true => Err(Error::NoSpace { need, free }),
@@ -129,8 +135,8 @@ impl Inner {
     /// Before something is refused that makes the store grow by so many slots, what is dead is given
     /// back. No lock later than those of pages is held.
     pub fn make_room(&self, slots: u32) -> Result<()> {
-        let has_room = || self.check_quota(&self.commit.lock(), slots);
-        match has_room() {
+        let room_for = |slots| self.check_quota(&self.commit.lock(), slots);
+        match room_for(slots) {
             Err(Error::QuotaExceeded { .. } | Error::NoSpace { .. }) => {}
             done => return done,
         }
@@ -146,13 +152,19 @@ impl Inner {
             return Ok(());
         }
         self.no_room_len.store(u64::MAX / 2, Ordering::Relaxed);
-        let made = self.reclaim(Goal::Compact, &mut |_| has_room().is_err());
+        // What the log holds is given back when neither superblock needs it.
+        if self.commit.lock().log_len >= DEAD_LEN_MIN {
+            self.force_checkpoint()?;
+            self.force_checkpoint()?;
+        }
+        let more = slots.saturating_add(ROOM_SLOTS);
+        let made = self.reclaim(Goal::Compact, &mut |_| room_for(more).is_err());
         let left = {
             let used = held_bytes(&self.commit.lock());
             let live = self.state.read().space().live().len() * SLOT_LEN as u64;
             used.saturating_sub(live)
         };
-        let tried = if has_room().is_ok() { 0 } else { left };
+        let tried = if room_for(slots).is_ok() { 0 } else { left };
         self.no_room_len.store(tried, Ordering::Relaxed);
         made.map(drop)
     }

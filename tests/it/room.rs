@@ -51,8 +51,7 @@ fn where_little_is_dead_a_refused_write_costs_no_checkpoint() {
     // Deleting makes room, and the next write finds it.
     volume.discard(0..count * PAGE).unwrap();
     write(count).unwrap();
-    let free = count / 2;
-    (0..free).for_each(|number| write(number).unwrap());
+    (0..count / 2).for_each(|number| write(number).unwrap());
 }
 
 #[test]
@@ -91,6 +90,7 @@ fn the_disk_keeps_what_it_should_have_free_and_deleting_goes_on() {
     assert!(free() >= 8 * SEGMENT, "{}", free());
 }
 
+#[track_caller]
 fn until(done: impl Fn() -> bool) {
     let began = Instant::now();
     while !done() {
