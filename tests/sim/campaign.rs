@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use offshoot::io::sim::{Crash, SimMachine};
 
 use crate::nonces::Nonces;
-use crate::ops::{OPS, Op, Start, sequences, starts};
+use crate::ops::{MORE_OPS, OPS, Op, Start, more_sequences, sequences, starts};
 use crate::oracle::{case_of, check, crashed};
 use crate::run::{Capture, Planted, Run};
 
@@ -84,6 +84,7 @@ fn jobs() -> Vec<Job> {
     let all: Vec<_> = singles
         .chain(pairs)
         .chain(triples.iter().map(|ops| ops.to_vec()))
+        .chain(more_sequences())
         .collect();
     let numbered =
         (0..2).flat_map(|start| all.iter().cloned().enumerate().map(move |n| (start, n)));
@@ -222,7 +223,8 @@ pub fn captures(
     let mut seed = 1 << 40 | (number as u64) << 32;
     let mut run = Run::new(start, seed, nonces, planted);
     for (step, op) in (0..).zip(ops) {
-        seed = seed * 10 + 1 + OPS.iter().position(|other| other == op).unwrap_or(0) as u64;
+        let all = OPS.iter().chain(&MORE_OPS);
+        seed = seed * 16 + 1 + all.into_iter().position(|other| other == op).unwrap_or(0) as u64;
         if step + 1 == ops.len() {
             run.record();
         }

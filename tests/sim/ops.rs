@@ -1,4 +1,4 @@
-//! The nine operations, all sequences of them, and the two stores they start from.
+//! The operations, sequences of them, and the two stores they start from.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -21,9 +21,15 @@ pub enum Op {
     Delete,
     Checkpoint,
     Reopen,
+    DeleteAll,
+    Erase,
+    Rekey,
+    Compact,
+    Pin,
+    Unpin,
 }
 
-/// All of them.
+/// Those that everything is made of: of these all sequences are tried.
 pub const OPS: [Op; 9] = [
     Op::Write,
     Op::WriteTwo,
@@ -35,6 +41,33 @@ pub const OPS: [Op; 9] = [
     Op::Checkpoint,
     Op::Reopen,
 ];
+
+/// Those that give back, hold and destroy: tried between and after the others.
+pub const MORE_OPS: [Op; 6] = [
+    Op::DeleteAll,
+    Op::Erase,
+    Op::Rekey,
+    Op::Compact,
+    Op::Pin,
+    Op::Unpin,
+];
+
+/// What makes something to give back before, and what comes after.
+const BEFORE: [Op; 4] = [Op::Write, Op::Snapshot, Op::Clone, Op::Delete];
+const AFTER: [Op; 3] = [Op::Write, Op::Checkpoint, Op::Reopen];
+
+/// Sequences with one or two of the other operations.
+pub fn more_sequences() -> Vec<Vec<Op>> {
+    let mut all = Vec::new();
+    for more in MORE_OPS {
+        all.extend(BEFORE.map(|before| vec![before, more]));
+        for after in AFTER {
+            all.extend(BEFORE.map(|before| vec![before, more, after]));
+        }
+        all.extend(MORE_OPS.map(|then| vec![Op::Clone, more, then]));
+    }
+    all
+}
 
 /// The sequences of three operations. With their prefixes they are all 819 of one to three.
 pub fn sequences() -> Vec<[Op; 3]> {
@@ -54,10 +87,15 @@ impl Op {
             0 => volumes.last(),
             _ => volumes.first(),
         };
+        if let (Self::Erase, Some((kind, name))) = (self, model.dark()) {
+            // The last one was cut off: this one ends it.
+            return Action::Erase { kind, name };
+        }
         let Some(target) = target.map(|name| (*name).to_owned()) else {
             return match self {
                 Self::Flush => Action::Flush,
                 Self::Checkpoint => Action::Checkpoint,
+                Self::Compact => Action::Compact,
                 Self::Reopen => Action::Reopen,
                 Self::Delete if !snapshots.is_empty() => Action::Delete {
                     kind: Kind::Snapshot,
@@ -127,6 +165,39 @@ impl Op {
             },
             Self::Checkpoint => Action::Checkpoint,
             Self::Reopen => Action::Reopen,
+            Self::DeleteAll => {
+                let volume = (Kind::Volume, volumes[0].to_owned());
+                let snapshots = snapshots
+                    .iter()
+                    .map(|name| (Kind::Snapshot, (*name).to_owned()));
+                Action::DeleteAll {
+                    heads: [volume].into_iter().chain(snapshots).collect(),
+                }
+            }
+            Self::Erase => match snapshots.first() {
+                Some(name) if step % 2 == 1 => Action::Erase {
+                    kind: Kind::Snapshot,
+                    name: (*name).to_owned(),
+                },
+                _ => Action::Erase {
+                    kind: Kind::Volume,
+                    name: volumes[0].to_owned(),
+                },
+            },
+            Self::Rekey => Action::Rekey { name: target },
+            Self::Compact => Action::Compact,
+            Self::Pin => branch(
+                (Kind::Volume, target),
+                (Kind::Pin, format!("p{step}")),
+                false,
+            ),
+            Self::Unpin => match model.names(Kind::Pin).first() {
+                Some(name) => Action::Delete {
+                    kind: Kind::Pin,
+                    name: (*name).to_owned(),
+                },
+                None => Action::Flush,
+            },
         }
     }
 }
