@@ -159,6 +159,16 @@ impl Model {
         dark.next().map(|(head, _)| head.clone())
     }
 
+    /// The oldest head of a kind that holds more than zeroes.
+    pub fn filled(&self, kind: Kind) -> Option<String> {
+        let is_filled = |name: &&str| {
+            let contents = &self.heads[&(kind, (*name).to_owned())];
+            contents.iter().any(|&number| number > 0)
+        };
+        let names = self.names(kind);
+        names.into_iter().find(is_filled).map(str::to_owned)
+    }
+
     /// The names of one kind that can be read, in the order in which they were made (they end in a number).
     pub fn names(&self, kind: Kind) -> Vec<&str> {
         let of_kind = self
@@ -307,13 +317,14 @@ impl Tracker {
 
     /// From now until it returns, the call may have happened or not.
     pub fn start(&mut self, action: &Action) {
-        let after: Vec<_> = self
-            .current
+        let after = self.current.iter().map(|model| model.after(action));
+        // Keys are gone at once, whatever of the log is durable.
+        let between = self
+            .possible
             .iter()
-            .flat_map(|model| [Some(model.after(action)), model.between(action)])
-            .flatten()
-            .collect();
-        add(&mut self.possible, after);
+            .filter_map(|model| model.between(action));
+        let more = after.chain(between).collect();
+        add(&mut self.possible, more);
     }
 
     /// The call has returned.

@@ -174,14 +174,18 @@ impl Op {
                     heads: [volume].into_iter().chain(snapshots).collect(),
                 }
             }
-            Self::Erase => match snapshots.first() {
+            // Where there is nothing to read, nobody could tell whether the key is gone.
+            Self::Erase => match model.filled(Kind::Snapshot) {
                 Some(name) if step % 2 == 1 => Action::Erase {
                     kind: Kind::Snapshot,
-                    name: (*name).to_owned(),
+                    name,
                 },
-                _ => Action::Erase {
-                    kind: Kind::Volume,
-                    name: volumes[0].to_owned(),
+                _ => match model.filled(Kind::Volume) {
+                    Some(name) => Action::Erase {
+                        kind: Kind::Volume,
+                        name,
+                    },
+                    None => Action::Flush,
                 },
             },
             Self::Rekey => Action::Rekey { name: target },
