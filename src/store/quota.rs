@@ -8,8 +8,8 @@ use crate::store::reclaim::Goal;
 use crate::sync::Ordering;
 use crate::units::{Location, SLOT_LEN};
 
-/// Slots of the batch that makes a head.
-pub(super) const HEAD_SLOTS: u32 = 1;
+/// Slots of the batch that makes a head: where a page is refused, a head is too.
+pub(super) const HEAD_SLOTS: u32 = 2;
 
 /// Making room is tried when so much is dead, and then when it is this part more than at a trial
 /// that was of no use: 1 in so many.
