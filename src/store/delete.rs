@@ -84,7 +84,7 @@ impl Planner<'_> {
             bytes: self.lineage.common_items(open, other.record.lineage).pages * self.page_len,
         });
         let mut shared_with: Vec<_> = others.filter(|other| other.bytes > 0).collect();
-        shared_with.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+        shared_with.sort_by_key(|with| std::cmp::Reverse(with.bytes));
         DeletionPart {
             name: display_name(&head.record),
             freed_bytes: its * self.page_len,
@@ -117,7 +117,7 @@ impl Inner {
 
     /// Makes a head a tombstone. Its keys are not needed.
     pub fn delete(&self, runtime: &Arc<Runtime>) -> Result<()> {
-        self.delete_all(&[runtime.clone()])
+        self.delete_all(std::slice::from_ref(runtime))
     }
 
     /// Makes heads tombstones: all of them, if they fit a batch. Durable on return.

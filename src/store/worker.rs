@@ -191,3 +191,6 @@ impl Drop for Opened {
         let _ = thread.join();
     }
 }
+
+#[cfg(test)]
+mod tests;

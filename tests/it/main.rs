@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod branches;
+mod charges;
 mod erase;
 mod fixture;
 mod key_states;
