@@ -92,7 +92,10 @@ fn text(report: &Report) -> String {
     let stats = &report.stats;
     let mut text = format!("{report}\n");
     let data = sizes::human(stats.data_bytes);
-    text += &format!("volumes {}, snapshots {}, ", stats.volumes, stats.snapshots);
+    text += &format!(
+        "volumes {}, snapshots {}, pins {}, ",
+        stats.volumes, stats.snapshots, stats.pins
+    );
     text += &format!(
         "pages {} ({data}), page table nodes {}, ",
         stats.pages, stats.nodes
