@@ -55,6 +55,8 @@ pub struct Stats {
     pub volumes: u64,
     /// Snapshots that are not deleted.
     pub snapshots: u64,
+    /// Pins that are not released.
+    pub pins: u64,
     /// Deleted heads whose space was not reclaimed yet.
     pub tombstones: u64,
     /// Lineage epochs.
@@ -121,6 +123,7 @@ impl Stats {
             spares: files.spares,
             volumes: heads(HeadKind::Volume),
             snapshots: heads(HeadKind::Snapshot),
+            pins: heads(HeadKind::Pin),
             tombstones: deleted.count() as u64,
             lineage_epochs: state.lineages.len() as u64,
             key_epochs: state.key_epochs.len() as u64,

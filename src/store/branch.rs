@@ -1,15 +1,15 @@
 //! Creating, branching, renaming, resizing and deleting heads: each one batch, durable on return.
 
 use crate::catalog::{
-    Head, HeadKey, NewHead, Plan, branch_head, check_snapshot_name, check_volume_name, create_head,
+    Head, HeadKey, NewHead, Plan, branch_head, check_name, check_volume_name, create_head,
 };
 use crate::error::{Error, Result};
 use crate::format::batch::header_len;
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::record::{PageRange, Record};
-use crate::store::erase::check_unprotected;
 use crate::store::info::SnapshotType;
 use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
+use crate::store::quota::HEAD_SLOTS;
 use crate::store::reserve::{Purpose, RECORD_SLOTS};
 use crate::store::write::Clear;
 use crate::sync::{Arc, Ordering};
@@ -23,6 +23,7 @@ const LEN_MAX: u64 = i64::MAX as u64;
 pub(super) enum Making {
     Clone,
     Snapshot(SnapshotType),
+    Pin,
 }
 
 impl Making {
@@ -30,6 +31,7 @@ impl Making {
         match self {
             Self::Clone => HeadKind::Volume,
             Self::Snapshot(_) => HeadKind::Snapshot,
+            Self::Pin => HeadKind::Pin,
         }
     }
 }
@@ -48,6 +50,7 @@ impl Inner {
         let len = self.check_len(len)?;
         self.check_free(HeadKind::Volume, &name)?;
         let new = self.new_head(HeadKind::Volume, name, state, key)?;
+        self.make_room(HEAD_SLOTS)?;
         let mut commit = self.commit_for(Purpose::Growth, RECORD_SLOTS, 0)?;
         self.check_free(HeadKind::Volume, &new.name)?;
         self.check_head_quota(&commit)?;
@@ -69,10 +72,7 @@ impl Inner {
     ) -> Result<Arc<Runtime>> {
         self.writable()?;
         let kind = making.kind();
-        let name = match kind {
-            HeadKind::Volume => check_volume_name(name)?,
-            HeadKind::Snapshot => check_snapshot_name(name)?,
-        };
+        let name = check_name(kind, name)?;
         self.check_free(kind, &name)?;
         let source_keys = self.keys(source)?;
         self.fold(source.head)?;
@@ -81,6 +81,7 @@ impl Inner {
             automated,
             ..self.new_head(kind, name, HeadState::Available, key)?
         };
+        self.make_room(HEAD_SLOTS)?;
         let mut commit = self.commit_for(Purpose::Growth, RECORD_SLOTS, 0)?;
         self.check_free(kind, &new.name)?;
         self.check_head_quota(&commit)?;
@@ -274,24 +275,9 @@ impl Inner {
         self.flush()
     }
 
-    /// Makes a head a tombstone. Its keys are not needed.
-    pub fn delete(&self, runtime: &Runtime) -> Result<()> {
-        self.update(runtime, Purpose::Release, |record| {
-            check_unprotected(record)?;
-            record.state = HeadState::Deleted;
-            Ok(())
-        })?;
-        runtime.forget();
-        self.forget(runtime.head);
-        Ok(())
-    }
-
     /// Finds a head by its name.
     pub fn find(&self, kind: HeadKind, name: &str) -> Result<Head> {
-        let checked = match kind {
-            HeadKind::Volume => check_volume_name(name)?,
-            HeadKind::Snapshot => check_snapshot_name(name)?,
-        };
+        let checked = check_name(kind, name)?;
         self.open()?;
         let found = self.state.read().find(kind, &checked).cloned();
         found.ok_or_else(|| crate::store::inner::gone(kind, name))

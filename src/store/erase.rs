@@ -176,11 +176,17 @@ fn plan(state: &Catalog, reach: &Reach, sealed: &Sealed) -> ErasePlan {
 }
 
 fn name_of(state: &Catalog, id: HeadId) -> String {
-    let record = state.any_head(id).map(|head| &head.record);
-    record.map_or_else(String::new, |record| match record.kind {
+    let head = state.any_head(id);
+    head.map_or_else(String::new, |head| display_name(&head.record))
+}
+
+/// `NAME` of a volume, `@NAME` of a snapshot, `pin NAME`.
+pub(super) fn display_name(record: &HeadRecord) -> String {
+    match record.kind {
         HeadKind::Volume => record.name.clone(),
         HeadKind::Snapshot => format!("@{}", record.name),
-    })
+        HeadKind::Pin => format!("pin {}", record.name),
+    }
 }
 
 #[cfg(test)]

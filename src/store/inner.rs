@@ -57,6 +57,10 @@ pub(super) struct Inner {
     /// Bytes that the store may take for each live one.
     pub space_target: f64,
     pub auto_reclaim: bool,
+    /// Bytes a second that the store's thread reads and copies for removal and reclaim.
+    pub reclaim_rate: Option<u64>,
+    /// Bytes that were dead when making room was of no use.
+    pub no_room_len: AtomicU64,
     /// Bytes of segments from which on whoever writes helps to give space back.
     pub crowded_len: AtomicU64,
     /// How the last attempt to help a full disk went. Held while one is made.
@@ -363,7 +367,7 @@ impl Runtime {
     /// Whether a head in this state may be changed.
     pub fn check_writable(head: &Head) -> Result<()> {
         match (head.record.kind, head.record.state) {
-            (HeadKind::Snapshot, _) => Err(Error::ReadOnly),
+            (HeadKind::Snapshot | HeadKind::Pin, _) => Err(Error::ReadOnly),
             (_, HeadState::ImportFailed) => Err(Error::InvalidState {
                 name: head.record.name.clone(),
                 state: HeadState::ImportFailed.as_str(),
@@ -386,6 +390,7 @@ pub(super) fn kind_of(kind: HeadKind) -> Kind {
     match kind {
         HeadKind::Volume => Kind::Volume,
         HeadKind::Snapshot => Kind::Snapshot,
+        HeadKind::Pin => Kind::Pin,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Stores: public handles, options, opening and closing, and the one place that orders writes
 //! and syncs (`commit`).
 
+mod account;
 mod branch;
 mod checkpoint;
 mod commit;
 mod cursor;
+mod delete;
 mod erase;
 mod handles;
 mod import;
@@ -14,6 +16,7 @@ mod mark;
 mod nodes;
 mod open;
 mod options;
+mod pin;
 mod quota;
 mod read;
 mod reclaim;
@@ -28,14 +31,15 @@ mod volume;
 mod worker;
 mod write;
 
+pub use account::{Charge, SpaceInfo};
 pub use cursor::Cursor;
+pub use delete::{DeletionPart, DeletionPlan, SharedWith};
 pub use erase::{ErasePlan, StillReadable};
 pub use handles::Store;
 pub use import::Import;
-pub use info::{
-    DeletionPlan, DeletionProtection, SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo,
-};
+pub use info::{DeletionProtection, SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo};
 pub use options::{Machine, Options, Revocation};
+pub use pin::{Pin, PinInfo};
 pub use quota::QuotaInfo;
 pub use rekey::{Rekey, RekeyPlan, RekeyStart, RekeyStep};
 pub use rewrap::RewrapPlan;

@@ -180,6 +180,8 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         reclaim: Mutex::default(),
         space_target: options.space_target,
         auto_reclaim: options.auto_reclaim,
+        reclaim_rate: options.reclaim_rate,
+        no_room_len: AtomicU64::new(0),
         crowded_len: AtomicU64::new(u64::MAX),
         state: RwLock::new(catalog),
         salt: Mutex::default(),

@@ -81,8 +81,8 @@ pub(super) struct Reclaim {
     unreadable: HashSet<FileId>,
     /// The file system punches no holes.
     cannot_punch: bool,
-    /// The first segment that a recovery could read, as of that generation.
-    protected: Option<(u64, SegmentId)>,
+    /// The first segment that a recovery could read, as of superblocks of these generations.
+    protected: Option<(Vec<u64>, SegmentId)>,
 }
 
 /// The files of a store, and how many slots it may have beside its live ones.
@@ -371,13 +371,12 @@ impl Inner {
         let mut reclaim = self.reclaim.lock();
         // One that is just being written does not count yet; then there are older ones.
         let (_, candidates) = Superblocks::open(&*self.disk, Access::Read)?;
-        let newest = candidates
-            .first()
-            .map_or(0, |newest| newest.superblock.generation);
-        if let Some((generation, first)) = reclaim.protected
-            && generation == newest
-        {
-            return Ok(first);
+        // All of them: while mirrors are being written one has what the other has not.
+        let generations = candidates.iter().map(|found| found.superblock.generation);
+        let generations: Vec<u64> = generations.collect();
+        match &reclaim.protected {
+            Some((known, first)) if *known == generations => return Ok(*first),
+            _ => {}
         }
         let mut first = SegmentId(u32::MAX);
         for candidate in &candidates {
@@ -387,7 +386,7 @@ impl Inner {
                 first = first.min(first_table_segment(&self.segments, tables)?);
             }
         }
-        reclaim.protected = Some((newest, first));
+        reclaim.protected = Some((generations, first));
         Ok(first)
     }
 }

@@ -12,6 +12,15 @@ const CHECKPOINTS: u64 = 2;
 /// Whoever writes helps when the store takes so much more than it should.
 const CROWD_LEN: u64 = 32 << 20;
 
+/// What a step of the store's thread did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Step {
+    /// There is more to do.
+    pub is_more: bool,
+    /// Bytes that were copied.
+    pub moved_bytes: u64,
+}
+
 /// What giving space back did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -95,12 +104,22 @@ impl Inner {
         Ok(progress)
     }
 
-    /// A step of the store's thread; whether there is more to do.
-    pub fn reclaim_in_background(&self) -> Result<bool> {
+    /// A step of the store's thread.
+    pub fn reclaim_in_background(&self) -> Result<Step> {
         if !self.auto_reclaim {
-            return Ok(false);
+            return Ok(Step::default());
         }
-        Ok(!self.reclaim_some(Goal::Target)?.is_done)
+        let progress = self.reclaim_some(Goal::Target)?;
+        Ok(Step {
+            is_more: !progress.is_done,
+            moved_bytes: progress.moved_bytes,
+        })
+    }
+
+    /// How long the store's thread rests after it has read or copied so much.
+    pub fn rest_ms(&self, bytes: u64) -> u64 {
+        let rate = self.reclaim_rate.unwrap_or(u64::MAX);
+        (bytes.saturating_mul(1000)) / rate.max(1)
     }
 
     /// Lets whoever writes help if the store's thread cannot keep up.

@@ -69,6 +69,11 @@ impl Sealed {
         }
     }
 
+    /// Slots of the batch as it is.
+    fn slots(&self) -> u32 {
+        (self.batch.len() / SLOT_LEN) as u32
+    }
+
     /// The pages, which take so many slots.
     fn into_body(self, slots: u32) -> Vec<u8> {
         let len = slots as usize * SLOT_LEN;
@@ -296,6 +301,9 @@ impl Inner {
         }
         let mut sealed = self.seal(runtime, &new)?;
         self.load_leaves(runtime, &new.pages)?;
+        if !matches!(clear, Some((Clear::Discard, _))) {
+            self.make_room(sealed.slots())?;
+        }
         let mut commit = self.commit_for_change(runtime, &new.pages, clear.as_ref())?;
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;

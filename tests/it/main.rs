@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod branches;
+mod charges;
 mod dump;
 mod erase;
 mod fixture;
@@ -10,10 +11,12 @@ mod keys;
 mod kill;
 mod limits;
 mod model;
+mod pins;
 mod protection;
 mod quota;
 mod rekey;
 mod rollback;
+mod room;
 mod sparse;
 mod stats;
 mod threads;

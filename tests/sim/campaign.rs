@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use offshoot::io::sim::{Crash, SimMachine};
 
 use crate::nonces::Nonces;
-use crate::ops::{KEY_OPS, OPS, Op, Start, key_sequences, sequences, starts};
+use crate::ops::{
+    KEY_OPS, MORE_OPS, OPS, Op, Start, key_sequences, more_sequences, sequences, starts,
+};
 use crate::oracle::{case_of, check, crashed};
 use crate::run::{Capture, Planted, Run};
 
@@ -84,6 +86,7 @@ fn jobs() -> Vec<Job> {
     let all: Vec<_> = singles
         .chain(pairs)
         .chain(triples.iter().map(|ops| ops.to_vec()))
+        .chain(more_sequences())
         .collect();
     let all: Vec<_> = all.into_iter().chain(key_sequences()).collect();
     let numbered =
@@ -223,8 +226,8 @@ pub fn captures(
     let mut seed = 1 << 40 | (number as u64) << 32;
     let mut run = Run::new(start, seed, nonces, planted);
     for (step, op) in (0..).zip(ops) {
-        let mut all = OPS.iter().chain(&KEY_OPS);
-        seed = seed * 16 + 1 + all.position(|other| other == op).unwrap_or(0) as u64;
+        let mut all = OPS.iter().chain(&KEY_OPS).chain(&MORE_OPS);
+        seed = seed * 32 + 1 + all.position(|other| other == op).unwrap_or(0) as u64;
         if step + 1 == ops.len() {
             run.record();
         }

@@ -1,5 +1,5 @@
-//! The nine operations on a store and three on its keys, the sequences of them that are run, and the
-//! two stores they start from.
+//! The operations on a store and on its keys, the sequences of them that are run, and the two
+//! stores they start from.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -25,9 +25,15 @@ pub enum Op {
     Rotate,
     OffAndOn,
     Rewrap,
+    DeleteAll,
+    Erase,
+    Rekey,
+    Compact,
+    Pin,
+    Unpin,
 }
 
-/// Those on a store.
+/// Those that everything is made of: of these all sequences are tried.
 pub const OPS: [Op; 9] = [
     Op::Write,
     Op::WriteTwo,
@@ -59,6 +65,33 @@ pub fn key_sequences() -> Vec<Vec<Op>> {
     sequences
 }
 
+/// Those that give back, hold and destroy: tried between and after the others.
+pub const MORE_OPS: [Op; 6] = [
+    Op::DeleteAll,
+    Op::Erase,
+    Op::Rekey,
+    Op::Compact,
+    Op::Pin,
+    Op::Unpin,
+];
+
+/// What makes something to give back before, and what comes after.
+const BEFORE: [Op; 4] = [Op::Write, Op::Snapshot, Op::Clone, Op::Delete];
+const AFTER: [Op; 3] = [Op::Write, Op::Checkpoint, Op::Reopen];
+
+/// Sequences with one or two of the other operations.
+pub fn more_sequences() -> Vec<Vec<Op>> {
+    let mut all = Vec::new();
+    for more in MORE_OPS {
+        all.extend(BEFORE.map(|before| vec![before, more]));
+        for after in AFTER {
+            all.extend(BEFORE.map(|before| vec![before, more, after]));
+        }
+        all.extend(MORE_OPS.map(|then| vec![Op::Clone, more, then]));
+    }
+    all
+}
+
 /// The sequences of three operations. With their prefixes they are all 819 of one to three.
 pub fn sequences() -> Vec<[Op; 3]> {
     let pairs = OPS.into_iter().flat_map(|a| OPS.map(|b| [a, b]));
@@ -77,12 +110,17 @@ impl Op {
             0 => volumes.last(),
             _ => volumes.first(),
         };
+        if let (Self::Erase, Some((kind, name))) = (self, model.dark()) {
+            // The last one was cut off: this one ends it.
+            return Action::Erase { kind, name };
+        }
         let Some(target) = target.map(|name| (*name).to_owned()) else {
             return match self {
                 Self::Rotate => Action::Rotate,
                 Self::OffAndOn => Action::OffAndOn,
                 Self::Flush => Action::Flush,
                 Self::Checkpoint => Action::Checkpoint,
+                Self::Compact => Action::Compact,
                 Self::Reopen => Action::Reopen,
                 Self::Delete if !snapshots.is_empty() => Action::Delete {
                     kind: Kind::Snapshot,
@@ -157,6 +195,43 @@ impl Op {
             Self::Rewrap => Action::Rewrap {
                 name: target,
                 other_key: step.is_multiple_of(2),
+            },
+            Self::DeleteAll => {
+                let volume = (Kind::Volume, volumes[0].to_owned());
+                let snapshots = snapshots
+                    .iter()
+                    .map(|name| (Kind::Snapshot, (*name).to_owned()));
+                Action::DeleteAll {
+                    heads: [volume].into_iter().chain(snapshots).collect(),
+                }
+            }
+            // Where there is nothing to read, nobody could tell whether the key is gone.
+            Self::Erase => match model.filled(Kind::Snapshot) {
+                Some(name) if step % 2 == 1 => Action::Erase {
+                    kind: Kind::Snapshot,
+                    name,
+                },
+                _ => match model.filled(Kind::Volume) {
+                    Some(name) => Action::Erase {
+                        kind: Kind::Volume,
+                        name,
+                    },
+                    None => Action::Flush,
+                },
+            },
+            Self::Rekey => Action::Rekey { name: target },
+            Self::Compact => Action::Compact,
+            Self::Pin => branch(
+                (Kind::Volume, target),
+                (Kind::Pin, format!("p{step}")),
+                false,
+            ),
+            Self::Unpin => match model.names(Kind::Pin).first() {
+                Some(name) => Action::Delete {
+                    kind: Kind::Pin,
+                    name: (*name).to_owned(),
+                },
+                None => Action::Flush,
             },
         }
     }

@@ -49,6 +49,7 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
         let found = match kind {
             Kind::Volume => first.store.volume(&name).is_ok(),
             Kind::Snapshot => first.store.snapshot(&name).is_ok(),
+            Kind::Pin => first.store.pin(&name).is_ok(),
         };
         if found {
             return Err(format!("{name} is found by its name, but not listed"));

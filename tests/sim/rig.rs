@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use offshoot::io::Disk;
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom, WriteEvent};
-use offshoot::{Clock, FileKms, KeyId, KeyState, Machine, Options, Random, Result, Store};
+use offshoot::{
+    Clock, FileKms, KeyId, KeyState, Machine, Options, Random, RekeyStart, Result, Store,
+};
 
 use crate::model::{Action, Kind, Model, SECTOR, VOLUME_LEN, bytes_of};
 use crate::nonces::{self, Nonces, Slot};
@@ -167,6 +169,28 @@ impl Process {
                 kind: Kind::Snapshot,
                 name,
             } => store.snapshot(name)?.delete(),
+            Action::Delete {
+                kind: Kind::Pin,
+                name,
+            } => store.pin(name)?.release(),
+            Action::DeleteAll { heads } => {
+                let of = |kind| {
+                    let names = heads.iter().filter(move |head| head.0 == kind);
+                    names.map(|head| head.1.as_str()).collect::<Vec<_>>()
+                };
+                store.delete(&of(Kind::Volume), &of(Kind::Snapshot))
+            }
+            Action::Erase { kind, name } => match kind {
+                Kind::Snapshot => store.snapshot(name)?.erase().map(drop),
+                _ => store.volume(name)?.erase().map(drop),
+            },
+            Action::Rekey { name } => {
+                for step in store.volume(name)?.rekey(RekeyStart::NewEpoch)? {
+                    step?;
+                }
+                store.flush()
+            }
+            Action::Compact => store.compact(|_| true).map(drop),
             Action::Rename { name, to } => store.volume(name)?.rename(to),
             Action::Flush => store.flush(),
             Action::Checkpoint => store.checkpoint(),
@@ -202,6 +226,9 @@ impl Process {
             (Kind::Snapshot, Kind::Snapshot) => {
                 store.snapshot(&from.1)?.create_snapshot(name).map(drop)
             }
+            (Kind::Volume, Kind::Pin) => store.volume(&from.1)?.pin(name).map(drop),
+            (Kind::Snapshot, Kind::Pin) => store.snapshot(&from.1)?.pin(name).map(drop),
+            (Kind::Pin, _) => panic!("nothing is made from a pin"),
         }
     }
 }

@@ -17,6 +17,7 @@ mod exit;
 mod interrupt;
 mod memory;
 mod output;
+mod pace;
 mod places;
 mod progress;
 mod refs;

@@ -12,7 +12,7 @@ use offshoot::{Error, ExtentKind, Volume};
 use crate::exit::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::session::Head;
+use crate::session::Readable;
 use crate::source::{self, Source};
 use crate::sparse::{self, DataRanges};
 use crate::stdout::Out;
@@ -234,7 +234,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Writes a range of a head to standard output, holes as zeroes.
-pub fn print(head: &Head, range: Range<u64>, mut progress: Progress) -> Result {
+pub fn print(head: &dyn Readable, range: Range<u64>, mut progress: Progress) -> Result {
     let mut out = Out::new();
     let start = range.start;
     let mut buffer = vec![0; CHUNK as usize];
@@ -252,7 +252,7 @@ pub fn print(head: &Head, range: Range<u64>, mut progress: Progress) -> Result {
 /// Writes what a head holds into a file; returns the bytes written. Holes and zeroes are left
 /// out (`Skip`: the file is known to have nothing there) or written.
 pub fn save(
-    head: &Head,
+    head: &dyn Readable,
     file: &File,
     name: &str,
     zeroes: Zeroes,

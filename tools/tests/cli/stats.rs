@@ -2,7 +2,7 @@
 
 use crate::support::{Place, contents, fields, noise};
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 27] = [
     "id",
     "segment_count",
     "allocated_bytes",
@@ -16,6 +16,17 @@ const FIELDS: [&str; 16] = [
     "lineage_epoch_count",
     "key_epoch_count",
     "tree_levels",
+    "page_bytes",
+    "table_bytes",
+    "log_held_bytes",
+    "waiting_bytes",
+    "reclaimable_bytes",
+    "spare_bytes",
+    "snapshot_only_bytes",
+    "pin_only_bytes",
+    "pin_count",
+    "deleted_bytes",
+    "space_settled",
     "live_bytes",
     "node_bytes",
     "live_percent",
@@ -47,6 +58,20 @@ fn stats_count_what_is_there_and_write_nothing() {
     assert!(number("node_bytes") >= 4 * 4096);
     assert!(number("used_bytes") > number("live_bytes") + number("node_bytes"));
     assert!((50..100).contains(&number("live_percent")));
+    assert_eq!(number("page_bytes"), number("live_bytes"));
+    assert_eq!(number("table_bytes"), number("node_bytes"));
+    let parts = [
+        "page_bytes",
+        "table_bytes",
+        "log_held_bytes",
+        "waiting_bytes",
+        "reclaimable_bytes",
+        "spare_bytes",
+    ];
+    assert_eq!(
+        parts.map(number).iter().sum::<u64>(),
+        number("allocated_bytes")
+    );
     let text = String::from_utf8(place.ok(&["store", "stats"])).expect("text");
     assert!(text.contains("tree levels"), "{text}");
     assert!(contents(&place.store()) == before);
