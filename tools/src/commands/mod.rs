@@ -10,6 +10,7 @@ mod inspect;
 mod key;
 mod quota;
 mod reclaim;
+mod serve;
 mod snapshot;
 mod stats;
 mod store;
@@ -47,6 +48,9 @@ pub enum Command {
     /// KMS keys: make, see, switch off, rotate, rewrap, delete, name, audit
     #[command(subcommand)]
     Key(key::Command),
+    /// Give other programs access to volumes and snapshots
+    #[command(subcommand)]
+    Serve(serve::Command),
     Fsck(fsck::Args),
     Inspect(inspect::Args),
     Version(version::Args),
@@ -64,6 +68,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Import(command) => import::run(&context, command)?,
         Command::Export(command) => export::run(&context, command)?,
         Command::Key(command) => key::run(&context, command)?,
+        Command::Serve(command) => return serve::run(&context, command),
         Command::Fsck(args) => return fsck::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args)?,
         Command::Version(_) => version::run(&context)?,
