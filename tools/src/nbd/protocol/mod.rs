@@ -12,3 +12,6 @@ mod reader;
 pub mod reply;
 pub mod request;
 pub mod status;
+
+#[cfg(test)]
+mod tests;
