@@ -1,6 +1,8 @@
 //! Where a server listens, as its command line says.
 
+use std::fs::Permissions;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -33,7 +35,10 @@ impl Sockets {
         } else if let Some(address) = &args.listen {
             sockets.listeners.push(Listener::tcp(address)?);
         } else if passed.is_empty() {
-            let directory = tempfile::Builder::new().prefix("offshoot-").tempdir();
+            let directory = tempfile::Builder::new()
+                .prefix("offshoot-")
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir();
             let directory = directory.map_err(|error| Failure::io("make", "a directory", error))?;
             let path = directory.path().join("nbd.sock");
             sockets.listeners.push(Listener::unix(&path, PRIVATE)?);
