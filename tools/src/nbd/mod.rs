@@ -21,3 +21,6 @@ mod socket;
 mod transmission;
 pub mod unix;
 pub mod uri;
+
+#[cfg(test)]
+mod tests;

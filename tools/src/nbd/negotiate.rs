@@ -54,3 +54,50 @@ pub fn negotiate_within(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+
+    fn negotiated(within: Duration, client: impl FnOnce(UnixStream) + Send + 'static) -> bool {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let client = thread::spawn(move || client(ours));
+        let socket = Socket::new(theirs.into());
+        let outcome = negotiate_within(&socket, &Exports::new(false), within);
+        socket.end();
+        client.join().expect("a client");
+        outcome.is_ok()
+    }
+
+    #[test]
+    fn a_client_that_sends_a_byte_at_a_time_is_sent_away_in_time() {
+        let begun = Instant::now();
+        let in_time = negotiated(Duration::from_millis(300), |mut client| {
+            // Each byte comes soon after the last one, so only a time for all of them helps.
+            for byte in [0, 0, 0, 3].iter().chain(b"IHAVEOPT").cycle() {
+                thread::sleep(Duration::from_millis(20));
+                if client.write_all(&[*byte]).is_err() {
+                    return;
+                }
+            }
+        });
+        assert!(!in_time);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_client_that_takes_no_answers_is_sent_away_in_time() {
+        let in_time = negotiated(Duration::from_millis(300), |mut client| {
+            let list = b"IHAVEOPT\0\0\0\x63\0\0\0\0".repeat(1000);
+            let mut greeting = [0; 18];
+            let _ = client.read_exact(&mut greeting);
+            let _ = client.write_all(&[0, 0, 0, 3]);
+            while client.write_all(&list).is_ok() {}
+        });
+        assert!(!in_time);
+    }
+}

@@ -81,7 +81,8 @@ impl Outcome {
         let mut answers = Vec::new();
         let mut left = self.out.as_slice();
         while !left.is_empty() {
-            let number = |at: usize| u32::from_be_bytes(left[at..at + 4].try_into().unwrap());
+            let number =
+                |at: usize| u32::from_be_bytes(left[at..at + 4].try_into().expect("4 bytes"));
             assert_eq!(left[..8], 0x0003_e889_0455_65a9_u64.to_be_bytes());
             let (option, kind, len) = (number(8), number(12), number(16) as usize);
             answers.push((option, kind, left[20..20 + len].to_vec()));
