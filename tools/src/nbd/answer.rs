@@ -54,6 +54,9 @@ impl From<io::Error> for Failed {
 
 type Done = Result<(), Failed>;
 
+/// A range of a read, and whether it is a hole.
+type Piece = (Range<u64>, bool);
+
 impl Service {
     /// Bytes that the reply will have, about.
     pub fn reply_len(request: &Request) -> usize {
@@ -189,10 +192,10 @@ impl Service {
     }
 
     /// The range of a read as data and holes, if there are holes and not too many pieces.
-    fn pieces(&self, request: &Request) -> Result<Option<Vec<(Range<u64>, bool)>>, Failed> {
+    fn pieces(&self, request: &Request) -> Result<Option<Vec<Piece>>, Failed> {
         let failed = |error| failed(request, &error);
         let range = request.offset..request.end();
-        let mut pieces: Vec<(Range<u64>, bool)> = Vec::new();
+        let mut pieces: Vec<Piece> = Vec::new();
         for extent in self.export.head.extents(range).map_err(failed)? {
             let Extent {
                 offset, len, kind, ..

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -50,11 +50,12 @@ pub struct Server {
 /// Wakes a server up, from a signal too.
 pub struct Waker(UnixStream);
 
-/// The clients that are connected.
+/// The clients that are connected, by number.
 #[derive(Default)]
-struct Clients {
-    by_number: Mutex<HashMap<u64, (Arc<Socket>, Option<JoinHandle<()>>)>>,
-}
+struct Clients(Mutex<HashMap<u64, Client>>);
+
+/// A client, and the thread that serves it.
+type Client = (Arc<Socket>, Option<JoinHandle<()>>);
 
 impl Waker {
     /// Another one for the same server.
@@ -206,12 +207,8 @@ impl Server {
 }
 
 impl Clients {
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<u64, (Arc<Socket>, Option<JoinHandle<()>>)>> {
-        self.by_number
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Client>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets threads that have panicked: others forget themselves.

@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::nbd::answer::Service;
 use crate::nbd::budget::{Budget, Credit};
@@ -26,8 +26,10 @@ const LONG_PAYLOAD_LEN: usize = 32 << 10;
 const PAYLOAD_STEP: usize = 1 << 20;
 /// Longer requests go to the pool.
 const QUICK_LEN_MAX: u32 = 16 << 10;
-/// So do all, while they take longer than this: then the disk is read, and more than one can wait for it.
-const QUICK_NS: u64 = 50_000;
+/// So do all, while many take longer than this: then the disk is read, and more than one can wait for it.
+const QUICK: Duration = Duration::from_micros(50);
+/// How many are many, in 1/1024.
+const SLOW_SHARE_MAX: u64 = 256;
 /// One of so many is still done here, to see whether they are quick again.
 const SAMPLE: u64 = 64;
 /// Replies that are kept together before they are sent.
@@ -46,16 +48,18 @@ pub struct Transmission {
     pub writes: Pace,
 }
 
-/// How long requests took of late.
+/// How many requests were slow of late. Not how long they took: one that lost the processor in the
+/// middle of it says nothing of the others.
 #[derive(Default)]
 pub struct Pace {
-    average_ns: AtomicU64,
+    /// In 1/1024 of all.
+    slow_share: AtomicU64,
     count: AtomicU64,
 }
 
 impl Pace {
     fn is_quick(&self) -> bool {
-        self.average_ns.load(Ordering::Relaxed) < QUICK_NS
+        self.slow_share.load(Ordering::Relaxed) < SLOW_SHARE_MAX
             || self
                 .count
                 .fetch_add(1, Ordering::Relaxed)
@@ -63,10 +67,14 @@ impl Pace {
     }
 
     fn took(&self, since: Instant) {
-        let ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX) / 8;
-        let before = self.average_ns.load(Ordering::Relaxed);
-        let after = (before - before / 8).saturating_add(ns);
-        self.average_ns.store(after, Ordering::Relaxed);
+        let now = if since.elapsed() > QUICK {
+            1024 / 16
+        } else {
+            0
+        };
+        let before = self.slow_share.load(Ordering::Relaxed);
+        let after = before - before / 16 + now;
+        self.slow_share.store(after, Ordering::Relaxed);
     }
 }
 
