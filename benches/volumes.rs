@@ -51,7 +51,9 @@ fn main() {
     let len = (sizes.sequential_mib * MIB) as u64;
     let volume = store.create_volume("v", len, &key).expect("a volume");
     sequential(&volume, &file, &sizes);
-    flushed(&volume, &file, &sizes);
+    flushed(&volume, &file, &sizes, 1);
+    flushed(&volume, &file, &sizes, 32);
+    flushed(&volume, &file, &sizes, usize::MAX);
     clones(&store, &key, &sizes);
     store.close().expect("a clean close");
 }
@@ -77,31 +79,37 @@ fn sequential(volume: &Volume, file: &File, sizes: &Sizes) {
     );
 }
 
-fn flushed(volume: &Volume, file: &File, sizes: &Sizes) {
+/// Writes of a page at random, synced after so many, and at the end.
+fn flushed(volume: &Volume, file: &File, sizes: &Sizes, every: usize) {
     let pages = (sizes.sequential_mib * MIB / PAGE) as u64;
     let offsets = |count: usize| {
         (0..count as u64).map(move |step| step.wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages * 4096)
     };
-    let (count, page) = (sizes.flushed_pages, vec![7; PAGE]);
+    let count = sizes.flushed_pages * every.min(32);
+    let page = vec![7; PAGE];
+    let is_due = |step: usize| (step + 1).is_multiple_of(every) || step + 1 == count;
     let ours = || {
-        for at in offsets(count) {
+        for (step, at) in offsets(count).enumerate() {
             volume.write_all_at(&page, at).expect("a write");
-            volume.flush().expect("a flush");
+            if is_due(step) {
+                volume.flush().expect("a flush");
+            }
         }
     };
     let plain = || {
-        for at in offsets(count) {
+        for (step, at) in offsets(count).enumerate() {
             file.write_all_at(&page, at).expect("a write");
-            file.sync_data().expect("a sync");
+            if is_due(step) {
+                file.sync_data().expect("a sync");
+            }
         }
     };
-    compare(
-        "random write of 4 KiB, synced each",
-        "pages",
-        count,
-        ours,
-        plain,
-    );
+    let what = match every {
+        1 => "random write of 4 KiB, synced each",
+        usize::MAX => "random write of 4 KiB, synced at the end",
+        _ => "random write of 4 KiB, synced every 32",
+    };
+    compare(what, "pages", count, ours, plain);
 }
 
 /// A clone copies no page, so its time must not depend on what is mapped; a copy's does.

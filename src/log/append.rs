@@ -17,6 +17,10 @@ const SMALL_FLUSH_LEN: u64 = 32 << 10;
 /// So much is zeroed ahead of small flushes at once, in slots.
 const ZERO_AHEAD_SLOTS: u32 = 256;
 
+/// Most body slots of a change that is added to the last batch. A longer one has a batch of its own,
+/// where a header matters little.
+const GROWTH_SLOTS_MAX: u32 = 16;
+
 /// A summary takes at most this part of a segment: 1 in so many.
 const SUMMARY_SHARE: u32 = 8;
 
@@ -29,6 +33,21 @@ pub struct LogWriter {
     next_segment: SegmentId,
     ahead: ZeroAhead,
     summary: Summary,
+    growing: Option<Growing>,
+}
+
+/// The last batch, as long as no flush, checkpoint or other batch has begun after it: small
+/// changes may still be added to it.
+///
+/// Each batch has header slots of its own, so a batch for each change of a page would write twice
+/// what is changed. The header slot is written again with each change, after the change's pages:
+/// whatever a crash leaves of it, nothing in it was acknowledged. Until then it is whole at any
+/// time for who opens the store after the process was killed.
+#[derive(Debug)]
+struct Growing {
+    place: Place,
+    header: BatchHeader,
+    records: Vec<u8>,
 }
 
 /// How far the tail was written with zeroes ahead of the log's end.
@@ -70,15 +89,41 @@ pub struct Place {
 impl Place {
     /// The first body slot.
     pub fn body(&self) -> SlotAddr {
+        self.last(self.body_slots)
+    }
+
+    /// The first of the last so many slots.
+    pub fn last(&self, slots: u32) -> SlotAddr {
+        let end = self.end();
         SlotAddr {
-            segment: self.at.segment,
-            slot: self.at.slot + self.header_slots,
+            slot: end.slot - slots,
+            ..end
         }
     }
 
     /// The first slot.
     pub fn at(&self) -> SlotAddr {
         self.at
+    }
+
+    /// The slot after the last.
+    pub fn end(&self) -> SlotAddr {
+        SlotAddr {
+            segment: self.at.segment,
+            slot: self.at.slot + self.header_slots + self.body_slots,
+        }
+    }
+
+    /// The same place with so much more in the batch, if its header slots and the segment have room.
+    fn grown(&self, records_len: usize, body_slots: u32) -> Option<Self> {
+        let grown = Self {
+            records_len: self.records_len + records_len,
+            body_slots: self.body_slots + body_slots,
+            ..*self
+        };
+        let fits = header_slots(grown.records_len) == self.header_slots
+            && grown.end().slot <= self.segment_slots;
+        fits.then_some(grown)
     }
 }
 
@@ -98,6 +143,7 @@ impl LogWriter {
             next_segment,
             ahead: ZeroAhead::default(),
             summary: empty_summary(position),
+            growing: None,
         }
     }
 
@@ -106,8 +152,14 @@ impl LogWriter {
         self.tail.is_some()
     }
 
+    /// Ends the last batch: what comes next goes to another one.
+    pub fn end_batch(&mut self) {
+        self.growing = None;
+    }
+
     /// Notes that a flush covers all batches up to now.
     pub fn note_flush(&mut self) {
+        self.end_batch();
         self.ahead.small_flushes = self.ahead.unsynced <= SMALL_FLUSH_LEN;
         self.ahead.unsynced = 0;
     }
@@ -158,6 +210,7 @@ impl LogWriter {
         records_len: usize,
         body_slots: u32,
     ) -> Result<Place> {
+        self.end_batch();
         let header_slots = header_slots(records_len);
         let slots = header_slots + body_slots;
         let segment_slots = segments.geometry().segment_slots;
@@ -239,20 +292,89 @@ impl LogWriter {
             .zeroes_behind(place.at, slots, place.segment_slots);
         bytes.resize(len + zeroes, 0);
         tail.write_slots(place.at.slot, &bytes)?;
-        self.ahead.unsynced += len as u64;
-        if zeroes > 0 {
-            self.ahead.end = SlotAddr {
-                segment: place.at.segment,
-                slot: place.at.slot + (bytes.len() / SLOT_LEN) as u32,
-            };
-        }
+        self.note_written(place.at, len, zeroes);
         self.sum_up(&place, chain, salt, records);
         self.position = Position {
             seq: header.seq,
             chain,
             end: header.end(records.len()),
         };
+        if place.header_slots == 1 {
+            self.growing = Some(Growing {
+                place,
+                header,
+                records: records.to_vec(),
+            });
+        }
         Ok((tail, hash))
+    }
+
+    /// Where the last batch ends if so much is added to it; nothing if it does not take that: it
+    /// is ended or full, or its pages are sealed under another salt.
+    pub fn room_in_last(
+        &self,
+        salt: [u8; 12],
+        records_len: usize,
+        body_slots: u32,
+    ) -> Option<Place> {
+        let growing = self.growing.as_ref()?;
+        let same_salt = growing.header.salt == salt || body_slots == 0;
+        let is_small = body_slots <= GROWTH_SLOTS_MAX;
+        let place = growing.place.grown(records_len, body_slots)?;
+        (same_salt && is_small).then_some(place)
+    }
+
+    /// Adds records and body slots to the last batch, at the place just found. The caller must stop
+    /// using the log on an error.
+    pub fn grow_last(
+        &mut self,
+        place: Place,
+        durable_through: Seq,
+        records: &[u8],
+        mut body: Vec<u8>,
+    ) -> io::Result<()> {
+        let mut growing = self.growing.take().expect("BUG: the last batch is ended");
+        let (at, len) = (growing.place.end(), body.len());
+        growing.place = place;
+        growing.records.extend_from_slice(records);
+        growing.header = BatchHeader {
+            durable_through,
+            body_slots: place.body_slots,
+            ..growing.header
+        };
+        let mut head = vec![0; place.header_slots as usize * SLOT_LEN];
+        let chain = growing
+            .header
+            .encode(&growing.records, &mut head, &self.key);
+        let tail = self.tail.clone().expect("BUG: a place is in a segment");
+        let slots = (len / SLOT_LEN) as u32;
+        let zeroes = self.ahead.zeroes_behind(at, slots, place.segment_slots);
+        body.resize(len + zeroes, 0);
+        // Pages go first: a killed process leaves a whole batch, with or without them.
+        if !body.is_empty() {
+            tail.write_slots(at.slot, &body)?;
+        }
+        tail.write_slots(place.at.slot, &head)?;
+        self.note_written(at, len, zeroes);
+        self.summary.batches.pop();
+        self.sum_up(&place, chain, growing.header.salt, &growing.records);
+        self.position = Position {
+            seq: growing.header.seq,
+            chain,
+            end: place.end(),
+        };
+        self.growing = Some(growing);
+        Ok(())
+    }
+
+    fn note_written(&mut self, at: SlotAddr, len: usize, zeroes: usize) {
+        self.ahead.unsynced += len as u64;
+        if zeroes > 0 {
+            self.ahead.end = SlotAddr {
+                segment: at.segment,
+                slot: at.slot + ((len + zeroes) / SLOT_LEN) as u32,
+            };
+        }
     }
 
     fn sum_up(&mut self, place: &Place, chain: [u8; 32], salt: [u8; 12], records: &[u8]) {

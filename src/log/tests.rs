@@ -535,6 +535,103 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Adds so many slots of one byte to the last batch; says whether it takes them.
+    fn grow(&mut self, body_slots: u32, byte: u8, salt: [u8; 12]) -> bool {
+        let body = vec![byte; body_slots as usize * SLOT_LEN];
+        let crcs = body.chunks(SLOT_LEN).map(crc32fast::hash).collect();
+        let mut records = Vec::new();
+        Record::Nodes(crcs).encode(&mut records);
+        let Some(place) = self.writer.room_in_last(salt, records.len(), body_slots) else {
+            return false;
+        };
+        let durable_through = Seq(0);
+        self.writer
+            .grow_last(place, durable_through, &records, body)
+            .unwrap();
+        true
+    }
+}
+
+#[test]
+fn a_batch_grows_until_something_else_begins() {
+    let mut log = Log::on(SimMachine::new(), Position::default(), LONG);
+    assert!(!log.grow(1, 1, SALT), "there is none yet");
+    log.append(1, 1, 0).unwrap();
+    assert!(log.grow(2, 2, SALT) && log.grow(0, 0, SALT) && log.grow(1, 3, SALT));
+    let position = log.writer.position();
+    assert_eq!((position.seq, position.end), (Seq(1), at(1, 6)));
+    assert!(
+        !log.grow(1, 4, [9; 12]),
+        "its pages are sealed under one salt"
+    );
+    assert!(log.grow(0, 0, [9; 12]), "none is needed without pages");
+    assert!(!log.grow(17, 4, SALT), "a long change has its own");
+    let found = log.scan_long().unwrap();
+    assert_eq!(places(&found), [at(1, 1)]);
+    assert_eq!(found.end, log.writer.position());
+    log.writer.note_flush();
+    assert!(!log.grow(1, 4, SALT), "it was flushed");
+    assert_eq!(log.append(1, 4, 1).unwrap(), at(1, 6));
+    log.writer.end_batch();
+    assert!(!log.grow(1, 5, SALT));
+    // A place that was looked for ends it too: whoever looked appends something else.
+    log.append(1, 6, 1).unwrap();
+    log.writer.place(&log.segments, 20, 1).unwrap();
+    assert!(!log.grow(1, 7, SALT));
+    let found = log.scan_long().unwrap();
+    assert_eq!(places(&found), [at(1, 1), at(1, 6), at(1, 8)]);
+    assert_eq!(found.end, log.writer.position());
+}
+
+#[test]
+fn a_batch_grows_no_longer_than_its_header_slot_and_its_segment() {
+    let mut log = Log::new();
+    log.append(1, 1, 0).unwrap();
+    assert!(log.grow(5, 2, SALT), "to the last slot");
+    assert!(!log.grow(1, 3, SALT), "and no further");
+    assert!(log.grow(0, 0, SALT), "a record takes no slot");
+    assert_eq!(log.writer.position().end, at(1, SLOTS));
+    assert_eq!(log.scan().unwrap().end, log.writer.position());
+    let mut log = Log::new();
+    log.append(0, 1, 0).unwrap();
+    let grown = std::iter::repeat_with(|| log.grow(0, 0, SALT));
+    let count = grown.take_while(|&grown| grown).count();
+    assert!(
+        (400..500).contains(&count),
+        "{count} records of eight bytes"
+    );
+    assert_eq!(log.writer.position().end, at(1, 2));
+    assert_eq!(log.scan().unwrap().end, log.writer.position());
+}
+
+#[test]
+fn a_kill_in_the_middle_of_growth_leaves_the_batch_as_it_was() {
+    let mut log = Log::new();
+    log.append(1, 1, 0).unwrap();
+    let before = log.writer.position();
+    let seen = Arc::new(crate::sync::Mutex::new(Vec::new()));
+    let hook = seen.clone();
+    let copy = log.machine.clone();
+    log.machine.on_write(move |_| hook.lock().push(copy.kill()));
+    assert!(log.grow(2, 2, SALT));
+    log.machine.clear_hooks();
+    let after = log.writer.position();
+    let ends: Vec<Position> = seen
+        .lock()
+        .iter()
+        .map(|machine| {
+            let log = Log::on(machine.clone(), Position::default(), SLOTS);
+            log.scan().unwrap().end
+        })
+        .collect();
+    assert_eq!(
+        ends,
+        [before, after],
+        "the pages are written, then the header"
+    );
+}
+
 #[test]
 fn a_summary_stands_for_the_durable_headers_of_the_segment_before() {
     let mut log = Log::on(SimMachine::new(), Position::default(), LONG);

@@ -206,7 +206,9 @@ impl Inner {
 
     /// What the checkpoint is of, and the slots of whose death it is the first to know.
     fn moment(&self) -> (Moment, SlotSet) {
-        let commit = self.commit.lock();
+        let mut commit = self.commit.lock();
+        // What a checkpoint begins after must not change any more.
+        commit.log.end_batch();
         let mut state = self.state.write();
         state.hoist();
         state.prune_keys();
@@ -298,6 +300,8 @@ impl Inner {
         let place = self.place(commit, records.len(), body_slots)?;
         let salt = *self.salt.lock();
         let hash = self.append(commit, place, salt, records, bytes)?;
+        // Pages are not added to it: they and nodes do not mix.
+        commit.log.end_batch();
         Ok((hash, place.body()))
     }
 
@@ -384,3 +388,6 @@ impl Inner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,11 @@
 //!
 //! A change: 1. pages are sealed, outside every lock; 2. under the commit lock the key epoch is
 //! checked (and the pages sealed again if a branch came between), a place found, the new page
-//! table made; 3. the batch is written; 4. the change becomes visible. From 2 on the order of
-//! the log is the order of memory, and nothing but a failed write can fail, which poisons.
+//! table made; 3. the batch is written, or what was written last is written again with a small
+//! change added; 4. the change becomes visible. From 2 on the order of the log is the order of
+//! memory, and nothing but a failed write can fail, which poisons.
 //!
-//! A flush: 1. the last batch and the segments not synced are noted; 2. each is synced; 3. all
+//! A flush: 1. the last batch is ended, it and the segments not synced are noted; 2. each is synced; 3. all
 //! up to that batch is durable. Flushes wait for the one under way; then those that it covered
 //! return at once, all together, and one of the others goes on for the rest.
 //!
@@ -90,6 +91,14 @@ impl Drop for Turn<'_> {
     }
 }
 
+impl Commit {
+    fn note_appended(&mut self, len: u64) {
+        self.log_len += len;
+        self.used_len += len;
+        self.tail_free_len = self.tail_free_len.saturating_sub(len);
+    }
+}
+
 impl Inner {
     /// Finds a place for a batch. If that is in a new segment, the summary of the one before goes
     /// there first.
@@ -137,18 +146,33 @@ impl Inner {
         {
             commit.unsynced.push(segment);
         }
-        commit.log_len += len;
         if place.at().segment != before {
             // The rest of the one before stays empty, and this one has its header.
             commit.used_len += commit.tail_free_len + SLOT_LEN as u64;
             let slots = u64::from(self.segments.geometry().segment_slots) - 1;
             commit.tail_free_len = slots * SLOT_LEN as u64;
         }
-        commit.used_len += len;
-        commit.tail_free_len = commit.tail_free_len.saturating_sub(len);
+        commit.note_appended(len);
         self.counters.batches.add(1);
         self.counters.appended_bytes.add(len);
         Ok(hash)
+    }
+
+    /// Adds a change to the last batch, at the place just found there.
+    pub fn grow_last(
+        &self,
+        commit: &mut Commit,
+        place: Place,
+        records: &[u8],
+        body: Vec<u8>,
+    ) -> Result<()> {
+        let durable_through = Seq(self.durable_through.load(Ordering::SeqCst));
+        let len = body.len() as u64;
+        let grown = commit.log.grow_last(place, durable_through, records, body);
+        grown.map_err(|error| self.poison("write", place.at(), error))?;
+        commit.note_appended(len);
+        self.counters.appended_bytes.add(len);
+        Ok(())
     }
 
     /// Flushes if so many segments wait for it that their descriptors could run out.

@@ -6,8 +6,8 @@ use crate::format::record::Record;
 use crate::store::inner::{Commit, Inner};
 use crate::units::SLOT_LEN;
 
-/// Slots of the batch that makes a head.
-const HEAD_SLOTS: u32 = 1;
+/// Slots of the batch that makes a head: where a page is refused, a head is too.
+const HEAD_SLOTS: u32 = 2;
 
 /// How much a store may take and how much it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,6 +63,12 @@ impl Sealed {
         }
     }
 
+    /// The pages, which take so many slots.
+    fn into_body(mut self, slots: u32) -> Vec<u8> {
+        let len = slots as usize * SLOT_LEN;
+        self.batch.split_off(self.batch.len() - len)
+    }
+
     /// The batch with room for so many bytes of records.
     fn into_batch(mut self, records_len: usize) -> Vec<u8> {
         let has = header_len(Record::pages_len(self.pages.len()));
@@ -317,17 +323,28 @@ impl Inner {
         if page_count > 0 {
             records_len += Record::pages_len(page_count);
         }
+        let salt = sealed.salt;
+        let grown = commit.log.room_in_last(salt, records_len, body_slots);
         // The edges of a discard go through: with it the store can get smaller.
         if !matches!(cleared, Some((Clear::Discard, _))) {
-            self.check_quota(&commit, header_slots(records_len) + body_slots)?;
+            let own_slots = grown.map_or_else(|| header_slots(records_len), |_| 0);
+            self.check_quota(&commit, own_slots + body_slots)?;
         }
-        let place = self.place(&mut commit, records_len, body_slots)?;
-        let deltas = self.set_in(&mut tree, &sealed, place.body())?;
+        let place = match grown {
+            Some(place) => place,
+            None => self.place(&mut commit, records_len, body_slots)?,
+        };
+        let deltas = self.set_in(&mut tree, &sealed, place.last(body_slots))?;
         if !deltas.is_empty() {
             Record::encode_pages(runtime.head, &deltas, &mut records);
         }
-        let (salt, bytes) = (sealed.salt, sealed.into_batch(records_len));
-        self.append(&mut commit, place, salt, &records, bytes)?;
+        if grown.is_some() {
+            let body = sealed.into_body(body_slots);
+            self.grow_last(&mut commit, place, &records, body)?;
+        } else {
+            let bytes = sealed.into_batch(records_len);
+            self.append(&mut commit, place, salt, &records, bytes)?;
+        }
         if let Some((Clear::Zero, range)) = &cleared {
             // A short record, but an item a page in memory until a checkpoint writes the nodes.
             commit.log_len += range.count * ZERO_PAGE_COST;

@@ -11,7 +11,8 @@ use offshoot::format::segment::segment_of_file;
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom};
 use offshoot::io::{Access, Disk};
 use offshoot::{
-    ExtentKind, FileKms, HeadId, KeyId, Machine, Options, Random, Result, SlotAddr, Store, Volume,
+    Damage, ExtentKind, FileKms, HeadId, KeyId, Machine, Options, Random, Result, SlotAddr, Store,
+    Volume,
 };
 use tempfile::TempDir;
 
@@ -190,10 +191,11 @@ impl Sim {
         file.write_all_at(&[byte[0] ^ 1 << bit], offset).unwrap();
     }
 
-    /// Notes all batches from now on.
+    /// Notes all batches from now on, and what is added to them.
     pub fn watch(&self) -> Log {
         let log = Log::default();
         let seen = log.0.clone();
+        let mut last = (SlotAddr::default(), 0, 0);
         self.disks.on_write(move |event| {
             let Some(segment) = segment_of_file(event.name) else {
                 return;
@@ -206,17 +208,26 @@ impl Sim {
                 segment,
                 slot: (event.offset / PAGE) as u32,
             };
-            let left = (event.bytes.len() as u64 / PAGE) as u32;
-            let count = BatchHead::peek(event.bytes, at, left).unwrap();
+            // Pages that are added to a batch are written before its header is, once more.
+            let left = u32::MAX - at.slot;
+            let count = match BatchHead::peek(event.bytes, at, left) {
+                Err(Damage::BadMagic) => return,
+                count => count.unwrap(),
+            };
             let slots = &event.bytes[..count as usize * PAGE as usize];
             let head = BatchHead::decode(slots, at, left).unwrap();
-            let records = Records::new(&head.records).map(Result::unwrap).collect();
-            let batch = Batch {
-                records,
-                len: u64::from(head.end().slot - at.slot) * PAGE,
-                head,
+            let mut records: Vec<_> = Records::new(&head.records).map(Result::unwrap).collect();
+            let (count, end) = (records.len(), head.end().slot);
+            let start = match last {
+                (place, known, end) if place == at => {
+                    records.drain(..known);
+                    end
+                }
+                _ => at.slot,
             };
-            seen.lock().unwrap().push(batch);
+            last = (at, count, end);
+            let len = u64::from(end - start) * PAGE;
+            seen.lock().unwrap().push(Batch { records, len, head });
         });
         log
     }

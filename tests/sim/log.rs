@@ -121,18 +121,26 @@ fn torn_tail_stays_dropped() {
         process.act(&write(1, 1, 11)).unwrap();
         process.act(&write(5, 1, 12)).unwrap();
         drop(process);
+        let first = start.model.after(&write(1, 1, 11));
+        let both = first.after(&write(5, 1, 12));
         for crash in machine.crash_points() {
             let (WriteChoice::Torn { write: torn, .. } | WriteChoice::AllBut(torn)) = crash.writes
             else {
                 continue;
             };
-            if torn != before || crash.names < machine.pending_name_count() {
+            if torn < before || crash.names < machine.pending_name_count() {
                 continue;
             }
-            tears += 1;
             let after = machine.power_loss(&crash);
             let process = Host::new(&after, 22).open().unwrap();
-            assert_eq!(process.read().unwrap(), start.model, "{crash:?}");
+            let found = process.read().unwrap();
+            // Where only what came with 12 is torn, 11 is there; and the header that came with 12
+            // makes up for the one that came with 11.
+            if [&first, &both].contains(&&found) {
+                continue;
+            }
+            assert_eq!(found, start.model, "{crash:?}");
+            tears += 1;
             // 11 anew, where the old 12 follows it if they share a place.
             process.act(&write(2, 1, 13)).unwrap();
             process.store.flush().unwrap();

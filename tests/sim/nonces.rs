@@ -26,13 +26,15 @@ pub struct Nonces(Mutex<HashMap<Pair, u32>>);
 type Pair = ([u8; 12], [u8; 12]);
 
 impl Nonces {
-    /// Notes the pages of a batch. An error if a pair was used for another page.
+    /// Notes the pages of a batch. An error if a pair was used for another page. Pages that are added
+    /// to a batch come without a header, which is written again after them.
     pub fn witness(&self, event: &WriteEvent<'_>) -> Result<(), String> {
         let Some(at) = slot_of(event) else {
             return Ok(());
         };
         match batch_at(event.bytes, at) {
             Some(batch) => self.note(&batch),
+            None if is_page(event) => Ok(()),
             None => Err(format!("what was written at {at} is no batch")),
         }
     }
@@ -75,6 +77,13 @@ fn slot_of(event: &WriteEvent<'_>) -> Option<SlotAddr> {
         segment,
         slot: (event.offset / SLOT_LEN as u64) as u32,
     })
+}
+
+/// Whether a write can be of pages alone: whole slots, that do not look like a batch's header.
+fn is_page(event: &WriteEvent<'_>) -> bool {
+    event.bytes.len() >= SLOT_LEN
+        && event.bytes.len().is_multiple_of(SLOT_LEN)
+        && !event.bytes.starts_with(b"OFFSH")
 }
 
 /// The slots that a write to a segment touches.
