@@ -16,6 +16,7 @@ mod context;
 mod exit;
 mod interrupt;
 mod memory;
+mod nbd;
 mod output;
 mod pace;
 mod places;
@@ -28,6 +29,7 @@ mod sizes;
 mod source;
 mod sparse;
 mod stdout;
+mod sys;
 mod transfer;
 mod views;
 
