@@ -136,10 +136,12 @@ fn usable_slots(segment_slots: u32) -> u64 {
     slots.saturating_sub(lost).max(slots / 2)
 }
 
-/// How many nodes a change of so many neighbouring pages makes at most.
-pub(super) fn nodes_of(pages: u64, items_min: u64, tree: &PageTable) -> u64 {
+/// How many nodes a change of so many pages, in a range of so many, makes at most.
+pub(super) fn nodes_of(pages: u64, range: u64, items_min: u64, tree: &PageTable) -> u64 {
+    let levels = u64::from(tree.level_count()) + 1;
     // Copies of the leaves they are in and of nodes above, and as many new ones.
-    2 * (pages / items_min + 2) + 2 * (u64::from(tree.level_count()) + 1)
+    let near = range / items_min + 2;
+    2 * near.min(pages.saturating_mul(levels)) + 2 * levels
 }
 
 impl Inner {
@@ -187,7 +189,9 @@ impl Inner {
             self.count_nodes(commit)?;
             spares = self.spares_needed(commit, nodes);
         }
-        if spares > self.spares_max(commit) {
+        // One change that makes more nodes than there are is not helped by a checkpoint.
+        let is_much = commit.credit.nodes.is_some_and(|before| before > nodes);
+        if is_much && spares > self.spares_max(commit) {
             return Ok(Some(Shortage::Checkpoint));
         }
         // Never less: spares that were made once are not used up and made again.
