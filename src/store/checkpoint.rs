@@ -82,9 +82,9 @@ impl Inner {
 
     /// The log that a recovery would roll forward, as a multiple of its bound.
     fn log_over(&self) -> f64 {
-        let commit = self.commit.lock();
+        let mut commit = self.commit.lock();
         let over = commit.log_len as f64 / log_bound(commit.used_len) as f64;
-        over.max(self.credit_over(&commit))
+        over.max(self.credit_over(&mut commit))
     }
 
     /// Makes a checkpoint unless nothing happened since the last one.

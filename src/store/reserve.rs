@@ -136,10 +136,12 @@ fn usable_slots(segment_slots: u32) -> u64 {
     slots.saturating_sub(lost).max(slots / 2)
 }
 
-/// How many nodes a change of so many neighbouring pages makes at most.
-pub(super) fn nodes_of(pages: u64, items_min: u64, tree: &PageTable) -> u64 {
+/// How many nodes a change of so many pages, in a range of so many, makes at most.
+pub(super) fn nodes_of(pages: u64, range: u64, items_min: u64, tree: &PageTable) -> u64 {
+    let levels = u64::from(tree.level_count()) + 1;
     // Copies of the leaves they are in and of nodes above, and as many new ones.
-    2 * (pages / items_min + 2) + 2 * (u64::from(tree.level_count()) + 1)
+    let near = range / items_min + 2;
+    2 * near.min(pages.saturating_mul(levels)) + 2 * levels
 }
 
 impl Inner {
@@ -187,7 +189,9 @@ impl Inner {
             self.count_nodes(commit)?;
             spares = self.spares_needed(commit, nodes);
         }
-        if spares > self.spares_max(commit) {
+        // One change that makes more nodes than there are is not helped by a checkpoint.
+        let is_much = commit.credit.nodes.is_some_and(|before| before > nodes);
+        if is_much && spares > self.spares_max(commit) {
             return Ok(Some(Shortage::Checkpoint));
         }
         // Never less: spares that were made once are not used up and made again.
@@ -257,16 +261,26 @@ impl Inner {
     /// Spares that the reserve may have before a checkpoint is forced.
     fn spares_max(&self, commit: &Commit) -> usize {
         let usable = usable_slots(self.segments.geometry().segment_slots);
-        let nodes = (commit.used_len / NODES_SHARE).max(NODES_LEN_MIN) / SLOT_LEN as u64;
+        let nodes = self.nodes_max(commit);
         let tables = TABLES * commit.credit.tables(nodes) + SMALL_SLOTS;
         (nodes + tables).div_ceil(usable) as usize + SPARES_MIN
     }
 
+    /// Nodes without an address that there may be: a spare holds them, whatever the store takes.
+    fn nodes_max(&self, commit: &Commit) -> u64 {
+        let share = (commit.used_len / NODES_SHARE).max(NODES_LEN_MIN) / SLOT_LEN as u64;
+        share.max(usable_slots(self.segments.geometry().segment_slots))
+    }
+
     /// How close the reserve is to forcing a checkpoint: at 1 one is due, at 2 it has to wait for.
-    pub fn credit_over(&self, commit: &Commit) -> f64 {
-        let nodes = commit.credit.nodes.unwrap_or(0);
-        let bound = (commit.used_len / NODES_SHARE).max(NODES_LEN_MIN) / SLOT_LEN as u64;
-        2.0 * nodes as f64 / bound as f64
+    pub fn credit_over(&self, commit: &mut Commit) -> f64 {
+        let bound = self.nodes_max(commit) as f64 / 2.0;
+        let over = |commit: &Commit| commit.credit.nodes.unwrap_or(0) as f64 / bound;
+        // What is noted is an upper bound, which only counting lowers.
+        if over(commit) >= 1.0 && self.count_nodes(commit).is_err() {
+            commit.credit.nodes = None;
+        }
+        over(commit)
     }
 
     /// Does something about a shortage. An error says that nothing helps.

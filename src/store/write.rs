@@ -381,16 +381,16 @@ impl Inner {
     ) -> Result<MutexGuard<'_, Commit>> {
         let tree = self.head(runtime.head, runtime.kind)?.tree;
         let items_min = self.fanout.items_min();
-        let nodes = |count| nodes_of(count, items_min, &tree);
+        let nodes = |count, range| nodes_of(count, range, items_min, &tree);
         let written = match (pages.first(), pages.last()) {
-            (Some(first), Some(last)) => nodes(last.0 - first.0 + 1),
+            (Some(first), Some(last)) => nodes(pages.len() as u64, last.0 - first.0 + 1),
             _ => 0,
         };
         let (purpose, cleared, runs) = match clear {
-            Some((Clear::Discard, _)) => (Purpose::Release, nodes(0), RUNS_MAX),
+            Some((Clear::Discard, _)) => (Purpose::Release, nodes(0, 0), RUNS_MAX),
             Some((Clear::Zero, pages)) => (
                 Purpose::Growth,
-                nodes(pages.end.0 - pages.start.0),
+                nodes(pages.end.0 - pages.start.0, pages.end.0 - pages.start.0),
                 RUNS_MAX,
             ),
             None => (Purpose::Growth, 0, 0),

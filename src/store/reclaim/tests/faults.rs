@@ -82,7 +82,7 @@ fn on_a_full_disk_files_are_dropped_holes_punched_and_spares_become_packs() {
     region.machine.set_free_len(1 << 30);
     reclaim(&store, Goal::Compact);
     assert_reads(&store, &contents, "with space again");
-    drop(store);
+    drop((volume, store));
     let report = region.fsck();
     assert!(report.is_clean(), "{report}");
 }
