@@ -26,6 +26,7 @@ mod stats;
 mod volume;
 mod worker;
 mod write;
+mod write_many;
 
 pub use cursor::Cursor;
 pub use erase::{ErasePlan, StillReadable};

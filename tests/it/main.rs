@@ -8,6 +8,7 @@ mod key_states;
 mod keys;
 mod kill;
 mod limits;
+mod many;
 mod model;
 mod protection;
 mod quota;

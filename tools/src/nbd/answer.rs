@@ -87,6 +87,23 @@ impl Service {
         }
     }
 
+    /// Does writes together, if all of them can be done. If not, or if that fails, it is as if none was
+    /// done: each is to be done by itself, and gets an answer of its own.
+    pub fn write_many(&self, writes: &[(Request, &[u8])]) -> bool {
+        let refused = |(request, _): &(Request, &[u8])| request.check(&self.terms).is_err();
+        let Head::Volume(volume) = &self.export.head else {
+            return false;
+        };
+        if self.recorder.is_some() || writes.iter().any(refused) {
+            return false;
+        }
+        let writes: Vec<(u64, &[u8])> = writes
+            .iter()
+            .map(|(request, payload)| (request.offset, *payload))
+            .collect();
+        volume.write_many(&writes).is_ok()
+    }
+
     /// Puts the reply to a request that fails.
     pub fn refuse(&self, request: &Request, errno: Errno, text: &str, out: &mut Vec<u8>) {
         match self.terms.structured {
