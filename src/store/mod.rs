@@ -30,6 +30,7 @@ mod stats;
 mod volume;
 mod worker;
 mod write;
+mod write_many;
 
 pub use account::{Charge, SpaceInfo};
 pub use cursor::Cursor;

@@ -63,6 +63,14 @@ impl Volume {
         self.store.write(&self.runtime, buf, offset)
     }
 
+    /// Does several writes, each of bytes at an offset, in their order: the last one to write a byte
+    /// counts. After a crash all of it is there or none, if together they touch no more than
+    /// [`crate::StoreInfo::atomic_write_len`] bytes of pages; more pages are in chunks of that length, the
+    /// first pages first. Cheaper than one call each. Nothing is written if a range is out of bounds.
+    pub fn write_many(&self, writes: &[(u64, &[u8])]) -> Result<()> {
+        self.store.write_many(&self.runtime, writes)
+    }
+
     /// Makes a range read as zeroes and keeps whole pages of it mapped as explicit zeroes, which
     /// take no space. Pages at its edges are written in part.
     pub fn write_zeroes(&self, range: Range<u64>) -> Result<()> {

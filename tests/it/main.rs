@@ -10,6 +10,7 @@ mod key_states;
 mod keys;
 mod kill;
 mod limits;
+mod many;
 mod model;
 mod pins;
 mod protection;

@@ -14,7 +14,7 @@ use crate::nbd::protocol::reply::{self, DATA_CHUNK_LEN};
 use crate::nbd::protocol::request::{Command, Refusal, Request, Terms};
 use crate::nbd::protocol::status::{EXTENTS_MAX, Status};
 use crate::nbd::record::Recorder;
-use crate::session::Head;
+use crate::session::{Head, Readable};
 
 /// Shorter reads are answered without a look for holes.
 const SPARSE_LEN_MIN: u32 = 64 << 10;
@@ -85,6 +85,23 @@ impl Service {
         } else if out.len() == start {
             out.extend(reply::simple(request.cookie, None));
         }
+    }
+
+    /// Does writes together, if all of them can be done. If not, or if that fails, it is as if none was
+    /// done: each is to be done by itself, and gets an answer of its own.
+    pub fn write_many(&self, writes: &[(Request, &[u8])]) -> bool {
+        let refused = |(request, _): &(Request, &[u8])| request.check(&self.terms).is_err();
+        let Head::Volume(volume) = &self.export.head else {
+            return false;
+        };
+        if self.recorder.is_some() || writes.iter().any(refused) {
+            return false;
+        }
+        let writes: Vec<(u64, &[u8])> = writes
+            .iter()
+            .map(|(request, payload)| (request.offset, *payload))
+            .collect();
+        volume.write_many(&writes).is_ok()
     }
 
     /// Puts the reply to a request that fails.

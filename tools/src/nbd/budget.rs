@@ -28,6 +28,14 @@ pub struct Credit {
     pub len: usize,
 }
 
+impl Credit {
+    /// This and another one.
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.len += other.len;
+    }
+}
+
 impl Budget {
     /// Of one more connection.
     pub fn new(sharers: Sharers) -> Self {

@@ -7,7 +7,7 @@ use offshoot::Store;
 
 use crate::exit::{Failure, Result};
 use crate::nbd::protocol::handshake::{Catalogue, Offer};
-use crate::session::Head;
+use crate::session::{Head, Readable};
 
 /// Longest name of an export.
 const NAME_LEN_MAX: usize = 4096;

@@ -1,10 +1,12 @@
 //! Requests of one client, after the handshake.
 //!
 //! The thread of the connection receives requests. What is quick it does itself, many in a row, and
-//! sends their replies in one call; all else goes to the pool. So a flush or a long read holds nobody
+//! sends their replies in one call; short writes that came together are one change. All else goes to the pool. So a flush or a long read holds nobody
 //! up, and a stream of small requests costs few calls and no change of threads.
 
 use std::io::{self, ErrorKind};
+use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use crate::nbd::buffers::Buffers;
 use crate::nbd::outbox::{Outbox, Reply};
 use crate::nbd::pool::Jobs;
 use crate::nbd::protocol::numbers::{Errno, flag};
+use crate::nbd::protocol::reply;
 use crate::nbd::protocol::request::{Command, HEADER_LEN, PAYLOAD_LEN_MAX, Request};
 use crate::nbd::socket::Socket;
 
@@ -34,6 +37,9 @@ const SLOW_SHARE_MAX: u64 = 256;
 const SAMPLE: u64 = 64;
 /// Replies that are kept together before they are sent.
 const BATCH_LEN: usize = 32 << 10;
+/// Most short writes that are done together. From 16 pages on the library seals with several threads, and
+/// waking these costs more than sealing so few.
+const WRITES_MAX: usize = 12;
 
 /// A connection that has chosen.
 pub struct Transmission {
@@ -66,12 +72,8 @@ impl Pace {
                 .is_multiple_of(SAMPLE)
     }
 
-    fn took(&self, since: Instant) {
-        let now = if since.elapsed() > QUICK {
-            1024 / 16
-        } else {
-            0
-        };
+    fn took(&self, time: Duration) {
+        let now = if time > QUICK { 1024 / 16 } else { 0 };
         let before = self.slow_share.load(Ordering::Relaxed);
         let after = before - before / 16 + now;
         self.slow_share.store(after, Ordering::Relaxed);
@@ -85,9 +87,14 @@ struct Input {
     end: usize,
 }
 
-/// Replies of requests that were done in a row.
+/// Requests that are done in a row.
 #[derive(Default)]
 struct Batch {
+    /// Short writes that are still to be done, together: where their payloads are in the input.
+    writes: Vec<(Request, Range<usize>)>,
+    /// What they hold in memory.
+    held: Credit,
+    /// Replies of requests that are done, and what those hold.
     bytes: Vec<u8>,
     credit: Credit,
 }
@@ -110,9 +117,9 @@ impl Transmission {
     /// Serves the client until it leaves; `received` came with its choice. All its requests are then
     /// answered.
     pub fn serve(self: &Arc<Self>, received: &[u8]) {
-        let mut batch = Batch::default();
-        let end = self.receive(received, &mut batch);
-        self.send(&mut batch);
+        let (mut input, mut batch) = (Input::new(received), Batch::default());
+        let end = self.receive(&mut input, &mut batch);
+        self.finish(&input, &mut batch);
         if let Err(End::Nonsense) = end {
             self.socket.end_receiving();
         }
@@ -121,8 +128,7 @@ impl Transmission {
         self.socket.end();
     }
 
-    fn receive(self: &Arc<Self>, received: &[u8], batch: &mut Batch) -> Result<(), End> {
-        let mut input = Input::new(received);
+    fn receive(self: &Arc<Self>, input: &mut Input, batch: &mut Batch) -> Result<(), End> {
         loop {
             while let Some(request) = input.request()? {
                 if request.command == Command::Disconnect {
@@ -133,42 +139,104 @@ impl Transmission {
                     return Err(End::Nonsense);
                 }
                 if payload_len >= LONG_PAYLOAD_LEN {
-                    let len = self.take(&request, batch);
-                    let payload = self.long_payload(&mut input, payload_len, len)?;
+                    // The rest of it may be long in coming.
+                    self.finish(input, batch);
+                    let len = self.take(&request, input, batch);
+                    let payload = self.long_payload(input, payload_len, len)?;
                     self.start(request, payload, len);
                 } else if input.len() < HEADER_LEN + payload_len {
                     break;
                 } else {
-                    self.short(request, input.short_payload(payload_len), batch);
+                    let payload = input.take_short(payload_len);
+                    self.short(request, payload, input, batch);
                 }
             }
-            self.send(batch);
+            self.finish(input, batch);
             input.receive(&self.socket)?;
         }
     }
 
     /// A request that is here with its payload.
-    fn short(self: &Arc<Self>, request: Request, payload: &[u8], batch: &mut Batch) {
-        let len = self.take(&request, batch);
-        let pace = match request.command {
-            Command::Read => &self.reads,
-            _ => &self.writes,
-        };
-        if !is_short(&request) || !pace.is_quick() {
-            return self.start(request, payload.to_vec(), len);
+    fn short(
+        self: &Arc<Self>,
+        request: Request,
+        payload: Range<usize>,
+        input: &Input,
+        batch: &mut Batch,
+    ) {
+        let len = self.take(&request, input, batch);
+        if !is_short(&request) {
+            return self.start(request, input.payload(payload).to_vec(), len);
+        }
+        if request.command == Command::Write {
+            batch.writes.push((request, payload));
+            batch.held.add(Credit { requests: 1, len });
+            if batch.writes.len() >= WRITES_MAX {
+                self.write(input, batch);
+            }
+            return;
+        }
+        if !self.reads.is_quick() {
+            return self.start(request, Vec::new(), len);
         }
         let since = Instant::now();
-        self.answer(&request, payload, &mut batch.bytes);
-        pace.took(since);
-        batch.credit.requests += 1;
-        batch.credit.len += len;
+        self.answer(&request, b"", &mut batch.bytes);
+        self.reads.took(since.elapsed());
+        batch.credit.add(Credit { requests: 1, len });
         if batch.bytes.len() >= BATCH_LEN {
-            self.send(batch);
+            self.finish(input, batch);
         }
     }
 
+    /// Does the writes of a batch, or has the pool do them.
+    fn write(self: &Arc<Self>, input: &Input, batch: &mut Batch) {
+        let held = mem::take(&mut batch.held);
+        let writes = batch.writes.drain(..);
+        if self.writes.is_quick() {
+            let writes: Vec<(Request, &[u8])> = writes
+                .map(|(request, payload)| (request, input.payload(payload)))
+                .collect();
+            let since = Instant::now();
+            self.answer_writes(&writes, &mut batch.bytes);
+            let count = u32::try_from(writes.len()).unwrap_or(u32::MAX);
+            self.writes.took(since.elapsed() / count.max(1));
+            batch.credit.add(held);
+            return;
+        }
+        let owned: Vec<(Request, Vec<u8>)> = writes
+            .map(|(request, payload)| (request, input.payload(payload).to_vec()))
+            .collect();
+        let this = self.clone();
+        self.jobs.add(move || {
+            let writes: Vec<(Request, &[u8])> = owned
+                .iter()
+                .map(|(request, payload)| (*request, payload.as_slice()))
+                .collect();
+            let mut bytes = Vec::new();
+            this.answer_writes(&writes, &mut bytes);
+            let credit = held;
+            this.outbox.put(Reply { bytes, credit });
+        });
+    }
+
+    fn answer_writes(&self, writes: &[(Request, &[u8])], out: &mut Vec<u8>) {
+        if writes.len() > 1 && !self.is_stopping() && self.service.write_many(writes) {
+            let simple = |(request, _): &(Request, _)| reply::simple(request.cookie, None);
+            out.extend(writes.iter().flat_map(simple));
+            return;
+        }
+        // One by one, so that each has its own answer.
+        for (request, payload) in writes {
+            self.answer(request, payload, out);
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     fn answer(&self, request: &Request, payload: &[u8], out: &mut Vec<u8>) {
-        if self.stopping.load(Ordering::Relaxed) {
+        if self.is_stopping() {
             let text = "the server is stopping";
             return self.service.refuse(request, Errno::Shutdown, text, out);
         }
@@ -177,13 +245,13 @@ impl Transmission {
     }
 
     /// Waits until there is memory for a request and its reply. Returns its bytes.
-    fn take(self: &Arc<Self>, request: &Request, batch: &mut Batch) -> usize {
+    fn take(self: &Arc<Self>, request: &Request, input: &Input, batch: &mut Batch) -> usize {
         let len = request.payload_len() as usize + Service::reply_len(request);
         // A READ that is too long is refused: it needs no memory.
         let len = len.min(PAYLOAD_LEN_MAX as usize);
         if !self.budget.try_take(len) {
             // What is answered gives its memory back when it is sent.
-            self.send(batch);
+            self.finish(input, batch);
             self.budget.take(len);
         }
         len
@@ -206,9 +274,13 @@ impl Transmission {
         });
     }
 
-    fn send(&self, batch: &mut Batch) {
+    /// Does what is left of a batch, and sends its replies.
+    fn finish(self: &Arc<Self>, input: &Input, batch: &mut Batch) {
+        if !batch.writes.is_empty() {
+            self.write(input, batch);
+        }
         if batch.credit.requests > 0 {
-            let Batch { bytes, credit } = std::mem::take(batch);
+            let Batch { bytes, credit, .. } = mem::take(batch);
             self.outbox.put(Reply { bytes, credit });
         }
     }
@@ -276,11 +348,15 @@ impl Input {
         }
     }
 
-    /// Takes a header and its payload, which is here; returns the payload.
-    fn short_payload(&mut self, len: usize) -> &[u8] {
+    /// Takes a header and its payload, which is here; returns where the payload is until more is received.
+    fn take_short(&mut self, len: usize) -> Range<usize> {
         let from = self.start + HEADER_LEN;
         self.start = from + len;
-        self.bytes.get(from..from + len).unwrap_or_default()
+        from..self.start
+    }
+
+    fn payload(&self, at: Range<usize>) -> &[u8] {
+        self.bytes.get(at).unwrap_or_default()
     }
 
     /// Takes a header and what is here of its payload; returns that.
