@@ -118,8 +118,8 @@ impl Inner {
 
     /// How long the store's thread rests after it has read or copied so much.
     pub fn rest_ms(&self, bytes: u64) -> u64 {
-        let rate = self.reclaim_rate.unwrap_or(u64::MAX);
-        (bytes.saturating_mul(1000)) / rate.max(1)
+        let rest_ms = |rate: u64| bytes.saturating_mul(1000) / rate.max(1);
+        self.reclaim_rate.map_or(0, rest_ms)
     }
 
     /// Lets whoever writes help if the store's thread cannot keep up.
