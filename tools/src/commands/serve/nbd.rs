@@ -19,10 +19,12 @@ use crate::commands::serve::pid_file::PidFile;
 use crate::commands::serve::served;
 use crate::commands::serve::sockets::Sockets;
 use crate::context::{Access, Context};
+use crate::control::owner::Owner;
 use crate::exit::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::nbd::record::Recorder;
 use crate::nbd::server::{Server, Settings};
+use crate::report;
 use crate::session::Session;
 use crate::sys;
 
@@ -45,7 +47,7 @@ pub struct Nbd {
     /// Volumes (NAME) and snapshots (NAME@SNAPSHOT, @SNAPSHOT), each perhaps under another name
     #[arg(value_name = "REF[=EXPORT]")]
     pub references: Vec<String>,
-    /// Serve all volumes and snapshots that there are now
+    /// Serve all volumes and snapshots, also those that are made meanwhile
     #[arg(long)]
     pub all: bool,
     /// Listen on a Unix socket: one of nobody is replaced, a directory that is missing is made
@@ -147,6 +149,13 @@ fn serve(
         recorder: args.record.as_deref().map(Recorder::create).transpose()?,
     };
     let server = Server::new(exports.clone(), settings)?;
+    let owner = Owner::start(context, session);
+    if let Err(failure) = &owner {
+        report::warn(&format!(
+            "no other command works beside this: {}",
+            failure.message()
+        ));
+    }
     let interrupt = Interrupt::new();
     for signal in [SIGTERM, SIGINT] {
         let woken = pipe::register(signal, server.waker()?);
@@ -168,8 +177,9 @@ fn serve(
         let done = command.as_mut().is_some_and(Running::is_done);
         Ok(done || interrupt.check().is_err())
     });
-    // New clients find nobody from here on.
+    // New clients, and commands of others, find nobody from here on.
     drop(sockets);
+    drop(owner);
     server.stop();
     let flushed = session.store.flush();
     let code = command.map_or(Ok(0), Running::finish)?;
