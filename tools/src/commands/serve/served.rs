@@ -56,7 +56,7 @@ impl Living for All {
 
     fn find(&self, name: &str) -> Option<Export> {
         let head = self.session.find(name, Bare::Volume).ok()?;
-        // Other ways to write a reference are no names of exports.
+        // A reference in capitals, or an ARN, is no name of an export.
         let is_its_name = name_of(&head, name).is_ok_and(|own| own == name);
         let store = &self.session.store;
         match is_its_name {
