@@ -90,7 +90,9 @@ fn churn(plan: &Plan, store: &Store, volume: &Volume, path: &Path) {
             }
         }
         let user = (step + 1) * (pages / 8) * PAGE;
-        let live = pages * PAGE;
+        let space = store.space().expect("the space");
+        // With what the snapshot still holds, if it was not removed yet.
+        let live = space.page_bytes + space.node_bytes;
         let du = allocated(path);
         let log_bound = (du / 8).clamp(64 << 20, 4 << 30);
         let bound = live as f64 * plan.target + (log_bound + (256 << 20)) as f64;

@@ -24,8 +24,8 @@ use crate::sync::Ordering;
 use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr};
 
 /// What a store may take beside its target and the log that is to be rolled forward: a segment
-/// that is made ahead, one that is being packed, and one that is filled.
-const SLACK_LEN: u64 = 192 << 20;
+/// that is made ahead, one that is being packed, and half of one that is filled.
+const SLACK_LEN: u64 = 160 << 20;
 /// However many spares there are.
 const SLACK_LEN_MIN: u64 = 64 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
