@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::control::wire::{Message, OUTPUT_LEN_MAX, Step, receive};
@@ -23,13 +23,13 @@ pub struct Client {
 pub struct Ear {
     socket: Arc<Socket>,
     left: Arc<AtomicBool>,
-    answers: Sender<bool>,
+    answers: SyncSender<bool>,
 }
 
 impl Client {
     /// The client of a connection, and what hears it.
     pub fn new(socket: Arc<Socket>, can_ask: bool) -> (Self, Ear) {
-        let (left, (tell, answers)) = (Arc::<AtomicBool>::default(), channel());
+        let (left, (tell, answers)) = (Arc::<AtomicBool>::default(), sync_channel(1));
         let ear = Ear {
             socket: socket.clone(),
             left: left.clone(),
@@ -57,11 +57,10 @@ impl Client {
 
     /// Has the user asked.
     pub fn ask(&self, question: &str) -> Result<bool> {
-        let left = |_| Failure::Cancelled("nobody answered");
-        self.send(&Message::Question(question.to_owned()))
-            .map_err(|_| Failure::Cancelled("nobody answered"))?;
+        let asked = self.send(&Message::Question(question.to_owned()));
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.recv().map_err(left)
+        let answer = asked.ok().and_then(|()| answers.recv().ok());
+        answer.ok_or(Failure::Cancelled("nobody answered"))
     }
 
     /// Shows how far the command is. Progress that nobody sees must not stop the work.
@@ -80,8 +79,10 @@ impl Ear {
     /// Listens until the client leaves; says what makes no sense here, and it has left.
     pub fn listen(self) {
         while let Ok(Some(Message::Answer(answer))) = receive(&self.socket, None) {
-            // A command that asks nothing any more hears no answer.
-            let _ = self.answers.send(answer);
+            // A second one before the first was heard answers nothing that was asked.
+            if self.answers.try_send(answer).is_err() {
+                break;
+            }
         }
         self.left.store(true, Ordering::Relaxed);
     }

@@ -190,3 +190,97 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 fn bad(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Socket, Socket) {
+        let (a, b) = UnixStream::pair().expect("sockets");
+        (Socket::new(a.into()), Socket::new(b.into()))
+    }
+
+    fn messages() -> Vec<Message> {
+        vec![
+            Message::Request(Request {
+                args: vec!["offshoot".to_owned(), "\u{e9}\n\"".to_owned()],
+                can_ask: true,
+            }),
+            Message::Answer(true),
+            Message::Answer(false),
+            Message::Output(Vec::new()),
+            Message::Output(vec![0xff; 1000]),
+            Message::Question("delete all".to_owned()),
+            Message::Progress(Step {
+                operation: "rekey".to_owned(),
+                done: u64::MAX,
+                total: None,
+                finished: false,
+            }),
+            Message::Done(130),
+            Message::Failed(Failed {
+                kind: "not_found".to_owned(),
+                message: "none".to_owned(),
+                code: 14,
+            }),
+        ]
+    }
+
+    #[test]
+    fn what_is_said_is_heard_and_then_the_end() {
+        for message in messages() {
+            let (says, hears) = pair();
+            says.send_all(&message.encode()).expect("a socket");
+            drop(says);
+            let heard = receive(&hears, None).expect("a message");
+            assert_eq!(heard, Some(message));
+            assert_eq!(receive(&hears, None).expect("an end"), None);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_off_is_an_error() {
+        for message in messages() {
+            let frame = message.encode();
+            for len in 1..frame.len() {
+                let (says, hears) = pair();
+                says.send_all(&frame[..len]).expect("a socket");
+                drop(says);
+                assert!(receive(&hears, None).is_err(), "{len} of {message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_kind_with_the_payload_of_another_is_no_message_of_it() {
+        for kind in 0..=u8::MAX {
+            for message in messages() {
+                let payload = message.encode().split_off(HEADER_LEN);
+                if let Some(decoded) = Message::decode(kind, payload) {
+                    assert_eq!(decoded.encode()[4], kind);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_same_hello_is_greeted() {
+        let store = StoreId([7; 16]);
+        let soon = || Instant::now() + std::time::Duration::from_secs(10);
+        let hellos = [
+            (hello(store).to_vec(), true),
+            (hello(StoreId([8; 16])).to_vec(), false),
+            (hello(store)[..27].to_vec(), false),
+            (vec![b'x'; HELLO_LEN], false),
+        ];
+        for (said, expected) in hellos {
+            let (says, hears) = pair();
+            says.send_all(&said).expect("a socket");
+            // Who has said too little leaves.
+            let _says = (said.len() == HELLO_LEN).then_some(says);
+            assert_eq!(greet(&hears, store, soon()).is_ok(), expected);
+        }
+    }
+}

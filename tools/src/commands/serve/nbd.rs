@@ -35,6 +35,10 @@ use crate::sys;
 /// flush on any connection covers what was answered on all. At the end requests under way are done
 /// and everything is flushed. Sockets that systemd or a client's socket activation passes are used
 /// when no other is named.
+///
+/// Other commands of this user work meanwhile: this process runs them. With --all a new volume, clone or
+/// snapshot is served at once (with --ephemeral-clone only what there was at the start). `fsck`, `inspect`,
+/// imports, `volume write` and exports to a file wait until it ends.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  offshoot serve nbd pg --socket /tmp/pg.sock\n  \
@@ -47,7 +51,7 @@ pub struct Nbd {
     /// Volumes (NAME) and snapshots (NAME@SNAPSHOT, @SNAPSHOT), each perhaps under another name
     #[arg(value_name = "REF[=EXPORT]")]
     pub references: Vec<String>,
-    /// Serve all volumes and snapshots, also those that are made meanwhile
+    /// Serve all volumes and snapshots, those that are made meanwhile too
     #[arg(long)]
     pub all: bool,
     /// Listen on a Unix socket: one of nobody is replaced, a directory that is missing is made

@@ -100,3 +100,23 @@ fn a_server_does_not_wait_for_who_says_or_takes_nothing() {
     drop((silent, greeted, reader));
     place.ok(&["volume", "show", "pg"]);
 }
+
+#[test]
+fn who_says_what_was_not_asked_ends_the_command() {
+    let place = place();
+    let _server = Server::of_pg(&place);
+    let id = store_id(&place);
+    for (kind, payload) in [
+        (b'A', b"\x01"),
+        (b'A', b"\x02"),
+        (b'D', b"\0"),
+        (b'X', b"x"),
+    ] {
+        let mut peer = Peer::greet(&place, &id);
+        peer.request(&["volume", "rekey", "pg", "--rate", "10K"], true);
+        for _ in 0..3 {
+            peer.frame(kind, payload);
+        }
+        assert_eq!(peer.failure()["kind"], "cancelled");
+    }
+}
