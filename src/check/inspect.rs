@@ -1,6 +1,6 @@
 //! What a store holds, as plain data for people to look at.
 //!
-//! Every view locks the store shared and writes nothing. Damage on the way to what was asked for
+//! Every view locks the store shared and writes nothing; `store_id` alone needs no lock. Damage on the way to what was asked for
 //! is an error; damage in it is part of the view.
 
 mod catalog;
@@ -30,7 +30,7 @@ pub use log::{CheckpointView, LogView, log};
 pub use pack::{PackPartView, PackView, packs};
 pub use page::{PageData, PageState, PageView, page};
 pub use segment::{BatchView, RecordView, SegmentView, segment};
-pub use superblock::{SuperblockSlot, SuperblockState, SuperblockView, superblocks};
+pub use superblock::{SuperblockSlot, SuperblockState, SuperblockView, store_id, superblocks};
 pub use tree::{LevelView, NodeView, TreeView, tree};
 
 /// The whole store, or what stands in the way.

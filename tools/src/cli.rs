@@ -9,6 +9,7 @@ use crate::commands::Command;
 /// An encrypted block store with real copy-on-write volumes
 ///
 /// Sizes: 8G and 8GiB are 8 x 2^30 bytes, 8GB is 8,000,000,000; a plain number is bytes.
+/// A store in use: the process that has it runs the command; see `offshoot serve nbd --help`.
 /// References: NAME is a volume, NAME@SNAPSHOT or @SNAPSHOT a snapshot. Snapshots have names of
 /// their own, unique in a region whatever volume they are of.
 #[derive(Debug, Parser)]

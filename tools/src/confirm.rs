@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::Args;
 
+use crate::caller::Caller;
 use crate::exit::{Failure, Result};
 
 /// The options of a command that loses data.
@@ -19,8 +20,12 @@ pub struct Confirm {
 
 impl Confirm {
     /// Refuses at once what nobody could be asked about.
-    pub fn check(&self, what: &str) -> Result {
-        if self.dry_run || self.yes || io::stdin().is_terminal() {
+    pub fn check(&self, caller: &Caller, what: &str) -> Result {
+        let somebody_is_there = match caller {
+            Caller::Here => can_ask(),
+            Caller::Client(client) => client.can_ask(),
+        };
+        if self.dry_run || self.yes || somebody_is_there {
             return Ok(());
         }
         let text = format!("{what}: confirm with --yes, since stdin is no terminal to ask on");
@@ -28,19 +33,36 @@ impl Confirm {
     }
 
     /// Asks. The answer no is `Cancelled`.
-    pub fn ask(&self, question: &str) -> Result {
+    pub fn ask(&self, caller: &Caller, question: &str) -> Result {
         if self.yes {
             return Ok(());
         }
-        self.check(question)?;
-        let mut stderr = io::stderr().lock();
-        let asked = write!(stderr, "{question}? [y/N] ").and_then(|()| stderr.flush());
-        let mut answer = String::new();
-        let read = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
-        read.map_err(|error| Failure::io("ask", "on the terminal", error))?;
-        match answer.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => Ok(()),
-            _ => Err(Failure::Cancelled("nothing was changed")),
+        self.check(caller, question)?;
+        let answer = match caller {
+            Caller::Here => ask_here(question)?,
+            Caller::Client(client) => client.ask(question)?,
+        };
+        match answer {
+            true => Ok(()),
+            false => Err(Failure::Cancelled("nothing was changed")),
         }
     }
+}
+
+/// Whether somebody can be asked here.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Asks on this process's terminal.
+pub fn ask_here(question: &str) -> Result<bool> {
+    let mut stderr = io::stderr().lock();
+    let asked = write!(stderr, "{question}? [y/N] ").and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    let read = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
+    read.map_err(|error| Failure::io("ask", "on the terminal", error))?;
+    Ok(matches!(
+        answer.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }

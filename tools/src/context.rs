@@ -1,12 +1,18 @@
 //! What every command gets: the places, the output, and the store opened and closed around it.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use offshoot::{Error, FileKms, Kind, Location, Options, Revocation};
 
+use crate::caller::Caller;
 use crate::cli::{self, Global};
+use crate::control::client::Client;
+use crate::control::owner::Owner;
 use crate::exit::{Failure, Result};
 use crate::output::Output;
 use crate::places::Places;
@@ -22,6 +28,12 @@ pub struct Context {
     pub places: Places,
     /// How to print.
     pub output: Output,
+    /// Whose command it is.
+    pub caller: Caller,
+    /// The command line.
+    pub args: Vec<OsString>,
+    /// The store, if this process has it already.
+    held: Option<Session>,
     progress: crate::cli::Progress,
     quiet: bool,
     revocation: Revocation,
@@ -41,10 +53,31 @@ pub enum Access {
 
 impl Context {
     /// From the options of every command.
-    pub fn new(global: &Global) -> Result<Self> {
+    pub fn new(global: &Global, args: Vec<OsString>) -> Result<Self> {
+        Self::with(global, Places::new(global)?, Caller::Here, args)
+    }
+
+    /// For a command of another process, on the store that this one has.
+    pub fn for_client(
+        global: &Global,
+        places: Places,
+        session: Session,
+        client: Arc<Client>,
+    ) -> Result<Self> {
+        let context = Self::with(global, places, Caller::Client(client), Vec::new())?;
         Ok(Self {
-            places: Places::new(global)?,
-            output: Output::new(global)?,
+            held: Some(session),
+            ..context
+        })
+    }
+
+    fn with(global: &Global, places: Places, caller: Caller, args: Vec<OsString>) -> Result<Self> {
+        Ok(Self {
+            places,
+            output: Output::new(global, caller.clone())?,
+            caller,
+            args,
+            held: None,
             progress: global.progress,
             quiet: global.quiet,
             accept_rollback: global.accept_rollback,
@@ -86,6 +119,13 @@ impl Context {
         access: Access,
         work: impl FnOnce(&Session) -> Result<T>,
     ) -> Result<T> {
+        if let Some(session) = &self.held {
+            let value = work(session)?;
+            if access == Access::Own {
+                session.store.flush()?;
+            }
+            return Ok(value);
+        }
         let session = self.open(access)?;
         let outcome = work(&session);
         let closed = session.store.close();
@@ -98,9 +138,28 @@ impl Context {
         Ok(value)
     }
 
+    /// The same for long work: meanwhile other commands are answered, if that can be.
+    pub fn with_managed_store<T>(
+        &self,
+        access: Access,
+        work: impl FnOnce(&Session) -> Result<T>,
+    ) -> Result<T> {
+        self.with_store(access, |session| {
+            let _owner = match self.held {
+                None => Owner::start(self, session).ok(),
+                Some(_) => None,
+            };
+            work(session)
+        })
+    }
+
     /// Shows how far long work is; `total` in bytes if it is known.
-    pub fn progress(&self, operation: &'static str, total: Option<u64>) -> Progress {
-        Progress::new(self.progress, self.quiet, operation, total)
+    pub fn progress(
+        &self,
+        operation: impl Into<Cow<'static, str>>,
+        total: Option<u64>,
+    ) -> Progress {
+        Progress::new(&self.caller, self.progress, self.quiet, operation, total)
     }
 
     fn open(&self, access: Access) -> Result<Session> {

@@ -35,6 +35,10 @@ pub enum Failure {
     Broken(String),
     /// Nobody reads what is printed any more. Not an error.
     StdoutClosed,
+    /// The process that has the store does not do this for others.
+    InUse(String),
+    /// The process that has the store did this, and it failed there: kind, message, exit code.
+    Told(String, String, u8),
     /// The user changed their mind; says what was left undone.
     Cancelled(&'static str),
 }
@@ -56,7 +60,7 @@ impl Failure {
     }
 
     /// The kind in JSON, and the exit code.
-    pub fn class(&self) -> (&'static str, u8) {
+    pub fn class(&self) -> (&str, u8) {
         match self {
             Self::Library(error) => class_of(error),
             Self::Invalid(_) => ("invalid", 2),
@@ -66,6 +70,8 @@ impl Failure {
             Self::Io { .. } => ("io", 1),
             Self::Partial(error) => (class_of(error).0, 3),
             Self::Broken(_) => ("corrupt", 18),
+            Self::InUse(_) => ("locked", 11),
+            Self::Told(kind, _, code) => (kind, *code),
             Self::StdoutClosed => ("stdout_closed", 0),
             Self::Cancelled(_) => ("cancelled", 130),
         }
@@ -82,7 +88,9 @@ impl Failure {
             | Self::AlreadyExists(text)
             | Self::NotFound(text)
             | Self::ReadOnly(text)
-            | Self::Broken(text) => text.clone(),
+            | Self::Broken(text)
+            | Self::InUse(text)
+            | Self::Told(_, text, _) => text.clone(),
             Self::Io { op, what, source } => format!("cannot {op} {what}: {source}"),
             Self::Partial(error) => format!("not all can be shown: {error}"),
             Self::StdoutClosed => "standard output is closed".to_owned(),

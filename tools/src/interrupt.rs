@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{SigId, flag, low_level};
 
+use crate::caller::Caller;
 use crate::exit::{Failure, Result};
 
 /// Notices SIGINT and SIGTERM as long as it lives; a second one kills at once.
 pub struct Interrupt {
     noticed: Arc<AtomicBool>,
     hooks: Vec<SigId>,
+    caller: Caller,
 }
 
 impl Interrupt {
@@ -27,12 +29,20 @@ impl Interrupt {
         Self {
             hooks: hooks.collect(),
             noticed,
+            caller: Caller::Here,
         }
+    }
+
+    /// Notices too that whoever asked for the work has left.
+    pub fn of(caller: &Caller) -> Self {
+        let mut interrupt = Self::new();
+        interrupt.caller = caller.clone();
+        interrupt
     }
 
     /// Fails if a signal came.
     pub fn check(&self) -> Result {
-        if self.noticed.load(Ordering::Relaxed) {
+        if self.noticed.load(Ordering::Relaxed) || self.caller.has_left() {
             return Err(Failure::Cancelled("interrupted before the end"));
         }
         Ok(())

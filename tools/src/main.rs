@@ -9,10 +9,12 @@
     clippy::print_stderr
 )]
 
+mod caller;
 mod cli;
 mod commands;
 mod confirm;
 mod context;
+mod control;
 mod exit;
 mod interrupt;
 mod memory;
@@ -38,6 +40,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::Cli;
+use crate::context::Context;
 
 fn main() -> ExitCode {
     interrupt::keep_large_file_errors();
@@ -48,7 +51,12 @@ fn main() -> ExitCode {
         Err(error) => return report::refuse(&error, &args),
     };
     let report = report::Report::new(&cli);
-    match commands::run(cli) {
+    let needs_own_process = cli.command.needs_own_process();
+    let done = Context::new(&cli.global, args).and_then(|context| {
+        let done = commands::run(&context, cli.command);
+        done.or_else(|failure| control::asker::instead(&context, needs_own_process, failure))
+    });
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => report.fail(&failure),
     }

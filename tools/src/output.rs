@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::caller::Caller;
 use crate::cli::{Format, Global};
 use crate::exit::{Failure, Result};
 use crate::sizes;
@@ -36,11 +37,12 @@ pub struct Output {
     format: Format,
     columns: Option<Vec<String>>,
     quiet: bool,
+    caller: Caller,
 }
 
 impl Output {
     /// As the command line says.
-    pub fn new(global: &Global) -> Result<Self> {
+    pub fn new(global: &Global, caller: Caller) -> Result<Self> {
         let format = match (global.json, global.output) {
             (true, None | Some(Format::Json)) => Format::Json,
             (true, Some(_)) => return Err(invalid("--json and another --output contradict")),
@@ -50,11 +52,17 @@ impl Output {
             format,
             columns: global.columns.clone(),
             quiet: global.quiet,
+            caller,
         };
         if output.is_json() && output.columns.is_some() {
             return Err(invalid("--columns goes with tables and plain output only"));
         }
         Ok(output)
+    }
+
+    /// Where raw bytes go.
+    pub fn raw(&self) -> Out {
+        Out::to(&self.caller)
     }
 
     /// Whether JSON was asked for.
@@ -91,7 +99,7 @@ impl Output {
 
     /// Prints what was done: its fields in JSON, a sentence in a table.
     pub fn done(&self, schema: &str, fields: &impl Serialize, sentence: &str) -> Result {
-        let mut out = Out::new();
+        let mut out = self.raw();
         let fields = object(fields)?;
         match self.format {
             Format::Json | Format::Jsonl => {
@@ -112,7 +120,7 @@ impl Output {
 
     /// Prints a document of another shape: as it is in JSON, else as a text.
     pub fn document(&self, document: &Value, text: &str) -> Result {
-        let mut out = Out::new();
+        let mut out = self.raw();
         if self.is_json() {
             out.line(&document.to_string())?;
         } else {
@@ -131,7 +139,7 @@ pub struct Printer<'a, V> {
 impl<V: View> Printer<'_, V> {
     /// Prints one thing.
     pub fn show(&self, view: &V) -> Result {
-        let mut out = Out::new();
+        let mut out = self.output.raw();
         let fields = object(view)?;
         match self.output.format {
             Format::Json | Format::Jsonl => out.line(&one::<V>(fields))?,
@@ -151,7 +159,7 @@ impl<V: View> Printer<'_, V> {
 
     /// Prints many things as they come.
     pub fn list(&self, views: impl IntoIterator<Item = Result<V>>) -> Result {
-        let mut out = Out::new();
+        let mut out = self.output.raw();
         let views = views.into_iter();
         match self.output.format {
             Format::Json => self.json_list(&mut out, views)?,

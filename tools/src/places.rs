@@ -1,7 +1,8 @@
 //! Where the store and its KMS are. A flag beats the environment.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{self, Path, PathBuf};
 
 use crate::cli::Global;
 use crate::exit::{Failure, Result};
@@ -10,7 +11,7 @@ use crate::exit::{Failure, Result};
 const LOCAL_HOME: &str = ".offshoot";
 
 /// The directories of one region.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Places {
     /// The region's name.
     pub region: String,
@@ -68,6 +69,15 @@ impl Places {
             region_named,
             store,
             kms: Some(kms),
+        })
+    }
+
+    /// The same, wherever they are looked at from.
+    pub fn absolute(&self) -> io::Result<Self> {
+        Ok(Self {
+            store: path::absolute(&self.store)?,
+            kms: self.kms.as_ref().map(path::absolute).transpose()?,
+            ..self.clone()
         })
     }
 

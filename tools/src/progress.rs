@@ -1,19 +1,24 @@
 //! How far long work is, on stderr: a bar on a terminal, or JSON lines.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::caller::Caller;
 use crate::cli;
+use crate::control::client::Client;
+use crate::control::wire::Step;
 
 /// The least time between two JSON lines.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Shows how far one operation is.
 pub struct Progress {
-    operation: &'static str,
+    operation: Cow<'static, str>,
     total: Option<u64>,
     done: u64,
     form: Form,
@@ -22,23 +27,34 @@ pub struct Progress {
 enum Form {
     None,
     Bar(ProgressBar),
-    Json { last: Instant },
+    Json {
+        last: Instant,
+    },
+    /// Another process shows it, if it is to be shown.
+    Client {
+        client: Arc<Client>,
+        last: Instant,
+    },
 }
 
 impl Progress {
     /// Begins; `total` in bytes if it is known.
     pub fn new(
+        caller: &Caller,
         how: cli::Progress,
         quiet: bool,
-        operation: &'static str,
+        operation: impl Into<Cow<'static, str>>,
         total: Option<u64>,
     ) -> Self {
-        let form = match how {
-            cli::Progress::Json => Form::Json {
-                last: Instant::now(),
+        let (operation, last) = (operation.into(), Instant::now());
+        let form = match (caller, how) {
+            (Caller::Client(client), _) => Form::Client {
+                client: client.clone(),
+                last,
             },
-            cli::Progress::Auto if !quiet && io::stderr().is_terminal() => {
-                Form::Bar(bar(operation, total))
+            (Caller::Here, cli::Progress::Json) => Form::Json { last },
+            (Caller::Here, cli::Progress::Auto) if !quiet && io::stderr().is_terminal() => {
+                Form::Bar(bar(operation.clone(), total))
             }
             _ => Form::None,
         };
@@ -61,14 +77,34 @@ impl Progress {
                 *last = Instant::now();
                 self.line("running");
             }
+            Form::Client { last, .. } if last.elapsed() < INTERVAL => {}
+            Form::Client { last, .. } => {
+                *last = Instant::now();
+                self.tell(false);
+            }
         }
     }
 
     /// The work is done.
     pub fn finish(mut self) {
-        if let Form::Json { .. } = self.form {
-            self.total = Some(self.done);
-            self.line("done");
+        match &self.form {
+            Form::Json { .. } => {
+                self.total = Some(self.done);
+                self.line("done");
+            }
+            Form::Client { .. } => self.tell(true),
+            Form::None | Form::Bar(_) => {}
+        }
+    }
+
+    fn tell(&self, finished: bool) {
+        if let Form::Client { client, .. } = &self.form {
+            client.show(Step {
+                operation: self.operation.to_string(),
+                done: self.done,
+                total: self.total,
+                finished,
+            });
         }
     }
 
@@ -96,7 +132,7 @@ impl Drop for Progress {
     }
 }
 
-fn bar(operation: &'static str, total: Option<u64>) -> ProgressBar {
+fn bar(operation: Cow<'static, str>, total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
             ProgressBar::new(total),

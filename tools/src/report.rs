@@ -53,6 +53,12 @@ impl Report {
     }
 }
 
+/// Tells what is amiss, while the work goes on.
+pub fn warn(message: &str) {
+    // If nobody hears it, the work goes on all the same.
+    let _ = writeln!(io::stderr(), "warning: {message}");
+}
+
 /// `fsck` has the exit codes of fsck(8).
 fn fsck_code(failure: &Failure) -> u8 {
     match failure {

@@ -8,6 +8,7 @@ use crate::exit::{Failure, Result};
 use crate::refs::{Bare, Reference};
 
 /// An open store with its KMS.
+#[derive(Clone)]
 pub struct Session {
     /// The store.
     pub store: Store,

@@ -234,8 +234,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Writes a range of a head to standard output, holes as zeroes.
-pub fn print(head: &dyn Readable, range: Range<u64>, mut progress: Progress) -> Result {
-    let mut out = Out::new();
+pub fn print(
+    head: &dyn Readable,
+    range: Range<u64>,
+    mut out: Out,
+    mut progress: Progress,
+) -> Result {
     let start = range.start;
     let mut buffer = vec![0; CHUNK as usize];
     for part in chunks(range, 0) {

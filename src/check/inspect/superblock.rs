@@ -73,6 +73,16 @@ pub fn superblocks(disk: &dyn Disk) -> Result<Vec<SuperblockSlot>> {
     Ok(copies.into_iter().map(view).collect())
 }
 
+/// The store's id, without a lock: while somebody has the store open, too. It is the same in every superblock,
+/// so any copy that is whole just now will do; `None` if none is.
+pub fn store_id(disk: &dyn Disk) -> Result<Option<StoreId>> {
+    let copies = read_slots(disk, &Files::list(disk)?)?;
+    Ok(copies.into_iter().find_map(|copy| match copy.state {
+        SlotState::Good(superblock) => Some(superblock.store_id),
+        SlotState::Unwritten | SlotState::Bad(_) => None,
+    }))
+}
+
 fn view(copy: SlotCopy) -> SuperblockSlot {
     let mut names = FILES.into_iter().skip(copy.mirror as usize);
     SuperblockSlot {

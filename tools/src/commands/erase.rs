@@ -39,7 +39,7 @@ pub fn run(
     noun: &str,
     find: impl FnOnce(&Session) -> Result<Head>,
 ) -> Result {
-    confirm.check(&format!("erasing a {noun}"))?;
+    confirm.check(&context.caller, &format!("erasing a {noun}"))?;
     let (name, plan) = context.with_store(Access::Own, |session| {
         let head = find(session)?;
         let (name, plan) = (head.name()?, head.plan_erase()?);
@@ -47,7 +47,10 @@ pub fn run(
             return Ok((name, plan));
         }
         let what = describe(&plan);
-        confirm.ask(&format!("erase {noun} {name} for good: {what}"))?;
+        confirm.ask(
+            &context.caller,
+            &format!("erase {noun} {name} for good: {what}"),
+        )?;
         Ok((name, head.erase()?))
     })?;
     let verb = if confirm.dry_run {

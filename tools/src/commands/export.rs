@@ -48,6 +48,14 @@ pub struct Image {
     force: bool,
 }
 
+impl Command {
+    /// Whether it writes a file, which the process that has the store does not do for others.
+    pub fn writes_file(&self) -> bool {
+        let Self::Image(args) = self;
+        args.file != Path::new("-")
+    }
+}
+
 #[derive(Serialize)]
 struct Exported {
     name: String,
@@ -80,7 +88,7 @@ pub fn run(context: &Context, command: Command) -> Result {
         Some(_) => Access::Own,
         None => Access::Read,
     };
-    let exported = context.with_store(access, |session| {
+    let exported = context.with_managed_store(access, |session| {
         let pin = pin(session, &args)?;
         let (name, head): (_, Box<dyn Readable>) = match &pin {
             Some((pin, name)) => (name.clone(), Box::new(pin.clone())),
@@ -94,7 +102,7 @@ pub fn run(context: &Context, command: Command) -> Result {
         let progress = context.progress("export image", Some(size_bytes));
         let data_bytes = match &target {
             Target::Stdout => {
-                transfer::print(head, 0..size_bytes, progress)?;
+                transfer::print(head, 0..size_bytes, context.output.raw(), progress)?;
                 release()?;
                 return Ok(None);
             }

@@ -53,7 +53,7 @@ pub fn run(context: &Context, command: Command) -> Result {
     if source.len() == Some(0) {
         return Err(empty(&source));
     }
-    let imported = context.with_store(Access::Own, |session| {
+    let imported = context.with_managed_store(Access::Own, |session| {
         let import = match session.volume(&args.volume) {
             Ok(volume) => into_old(&args, &source, &volume)?,
             Err(Failure::Library(Error::NotFound {

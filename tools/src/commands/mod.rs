@@ -20,7 +20,6 @@ mod volume;
 
 use clap::Subcommand;
 
-use crate::cli::Cli;
 use crate::context::Context;
 use crate::exit::Result;
 
@@ -57,22 +56,51 @@ pub enum Command {
     Version(version::Args),
 }
 
+impl Command {
+    /// Why the process that has the store cannot do this for another one, if it cannot.
+    pub fn needs_own_process(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Fsck(_) => "a store that changes cannot be checked: end it first",
+            Self::Inspect(_) => "a store that changes cannot be inspected: end it first",
+            Self::Serve(_) => {
+                "serves what it was told to: end it first, or clone what you need there"
+            }
+            Self::Import(_) | Self::Volume(volume::Command::Write(_)) => {
+                "it reads no files and no standard input of others: wait until it ends"
+            }
+            Self::Export(command) if command.writes_file() => {
+                "it writes no files for others: export to - and redirect that"
+            }
+            Self::Store(command) if command.walks_files() => stats::LIVE_NEEDS_REST,
+            Self::Store(store::Command::Init(_)) | Self::Demo(_) | Self::Version(_) => {
+                "it makes nothing of this kind for others"
+            }
+            Self::Key(command) if !command.needs_store() => "keys are of the KMS, not of it",
+            Self::Store(_)
+            | Self::Volume(_)
+            | Self::Clone(_)
+            | Self::Snapshot(_)
+            | Self::Export(_)
+            | Self::Key(_) => return None,
+        })
+    }
+}
+
 /// Runs a command and returns its exit code.
-pub fn run(cli: Cli) -> Result<u8> {
-    let context = Context::new(&cli.global)?;
-    match cli.command {
-        Command::Demo(args) => demo::run(&context, &args)?,
-        Command::Store(command) => store::run(&context, command)?,
-        Command::Volume(command) => volume::run(&context, command)?,
-        Command::Clone(command) => clone::run(&context, command)?,
-        Command::Snapshot(command) => snapshot::run(&context, command)?,
-        Command::Import(command) => import::run(&context, command)?,
-        Command::Export(command) => export::run(&context, command)?,
-        Command::Key(command) => key::run(&context, command)?,
-        Command::Serve(command) => return serve::run(&context, command),
-        Command::Fsck(args) => return fsck::run(&context, &args),
-        Command::Inspect(args) => inspect::run(&context, &args)?,
-        Command::Version(_) => version::run(&context)?,
+pub fn run(context: &Context, command: Command) -> Result<u8> {
+    match command {
+        Command::Demo(args) => demo::run(context, &args)?,
+        Command::Store(command) => store::run(context, command)?,
+        Command::Volume(command) => volume::run(context, command)?,
+        Command::Clone(command) => clone::run(context, command)?,
+        Command::Snapshot(command) => snapshot::run(context, command)?,
+        Command::Import(command) => import::run(context, command)?,
+        Command::Export(command) => export::run(context, command)?,
+        Command::Key(command) => key::run(context, command)?,
+        Command::Serve(command) => return serve::run(context, command),
+        Command::Fsck(args) => return fsck::run(context, &args),
+        Command::Inspect(args) => inspect::run(context, &args)?,
+        Command::Version(_) => version::run(context)?,
     }
     Ok(0)
 }

@@ -47,8 +47,8 @@ pub fn compact(context: &Context, args: &Compact) -> Result {
 }
 
 fn run(context: &Context, operation: &'static str, rate: Rate, compact: bool) -> Result {
-    let all = context.with_store(Access::Own, |session| {
-        let (store, interrupt) = (&session.store, Interrupt::new());
+    let all = context.with_managed_store(Access::Own, |session| {
+        let (store, interrupt) = (&session.store, Interrupt::of(&context.caller));
         let (mut progress, pace) = (context.progress(operation, None), rate.begin());
         let step = |all: &Reclaimed| {
             progress.at(all.freed_bytes + all.recycled_bytes);

@@ -6,7 +6,9 @@ use clap::Args;
 use offshoot::check::{CheckOptions, check_dir};
 use offshoot::{Damage, Error, Location};
 
+use crate::caller::Caller;
 use crate::context::{Access, Context};
+use crate::control::asker;
 use crate::exit::{Failure, Result};
 use crate::views::StatsView;
 
@@ -25,7 +27,7 @@ use crate::views::StatsView;
 pub struct Stats {
     /// Also count live bytes, by a walk of all page tables
     #[arg(long)]
-    live: bool,
+    pub live: bool,
     /// Go on, every so many seconds; with --json a line each time
     #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     watch: Option<u32>,
@@ -34,18 +36,31 @@ pub struct Stats {
     count: Option<u64>,
 }
 
+/// Why the process that has the store does not count live bytes for others.
+pub const LIVE_NEEDS_REST: &str =
+    "live bytes are counted from files at rest: leave out --live, or end it first";
+
 /// Runs the command.
 pub fn run(context: &Context, args: &Stats) -> Result {
     let printer = context.output.of::<StatsView>()?;
-    let Some(seconds) = args.watch else {
-        return printer.show(&look(context, args.live)?);
+    let seconds = match (args.watch, &context.caller) {
+        (Some(seconds), Caller::Here) => seconds,
+        // Another process that watches comes again.
+        _ => return printer.show(&look(context, args.live)?),
     };
+    let needs_rest = args.live.then_some(LIVE_NEEDS_REST);
     let mut left = args.count;
     loop {
         match look(context, args.live) {
             Ok(view) => printer.show(&view)?,
-            // Somebody writes just now: there is something to see the next time.
-            Err(Failure::Library(Error::Locked { .. })) => {}
+            // Whoever has the store shows it. If that does not answer, it writes just now: there is
+            // something to see the next time.
+            Err(failure @ Failure::Library(Error::Locked { .. })) => {
+                match asker::instead(context, needs_rest, failure) {
+                    Ok(_) | Err(Failure::Library(Error::Locked { .. })) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
             Err(error) => return Err(error),
         }
         left = left.map(|left| left.saturating_sub(1));

@@ -49,6 +49,13 @@ pub struct Init {
 #[command(after_help = "Example:\n  offshoot store info --json")]
 pub struct Info {}
 
+impl Command {
+    /// Whether it looks at the store's files themselves.
+    pub fn walks_files(&self) -> bool {
+        matches!(self, Self::Stats(args) if args.live)
+    }
+}
+
 /// Runs a command.
 pub fn run(context: &Context, command: Command) -> Result {
     match command {

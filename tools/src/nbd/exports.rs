@@ -58,10 +58,21 @@ impl Export {
     }
 }
 
+/// Exports that nobody added: they are there as long as what they serve is.
+pub trait Living: Send + Sync {
+    /// All names.
+    fn names(&self) -> Vec<String>;
+
+    /// The one of a name, if there is one now.
+    fn find(&self, name: &str) -> Option<Export>;
+}
+
 /// The exports by name.
 #[derive(Default)]
 pub struct Exports {
     by_name: RwLock<BTreeMap<String, Arc<Export>>>,
+    /// More of them.
+    living: Option<Box<dyn Living>>,
     /// Names are told to nobody.
     unlisted: bool,
 }
@@ -71,7 +82,16 @@ impl Exports {
     pub fn new(unlisted: bool) -> Self {
         Self {
             by_name: RwLock::default(),
+            living: None,
             unlisted,
+        }
+    }
+
+    /// Those that are there when somebody asks for them.
+    pub fn living(unlisted: bool, living: Box<dyn Living>) -> Self {
+        Self {
+            living: Some(living),
+            ..Self::new(unlisted)
         }
     }
 
@@ -91,15 +111,25 @@ impl Exports {
     /// Their names.
     pub fn names(&self) -> Vec<String> {
         let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        by_name.keys().cloned().collect()
+        let living = self.living.as_ref().map(|living| living.names());
+        by_name
+            .keys()
+            .cloned()
+            .chain(living.into_iter().flatten())
+            .collect()
     }
 
     /// A single export has the empty name too.
     fn get(&self, name: &str) -> Option<Arc<Export>> {
         let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        match name {
-            "" if by_name.len() == 1 => by_name.values().next().cloned(),
-            name => by_name.get(name).cloned(),
+        match (name, &self.living) {
+            ("", None) if by_name.len() == 1 => by_name.values().next().cloned(),
+            ("", Some(living)) => match living.names().as_slice() {
+                [name] => living.find(name).map(Arc::new),
+                _ => None,
+            },
+            (name, Some(living)) => living.find(name).map(Arc::new),
+            (name, None) => by_name.get(name).cloned(),
         }
     }
 }

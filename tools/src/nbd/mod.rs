@@ -17,7 +17,7 @@ mod pool;
 mod protocol;
 pub mod record;
 pub mod server;
-mod socket;
+pub mod socket;
 mod transmission;
 pub mod unix;
 pub mod uri;

@@ -2,11 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix,
+    SocketFlags, SocketType, UCred, connect, recv, sendmsg, shutdown, socket_with,
+};
 
 /// A connection to a client.
 #[derive(Debug)]
@@ -16,6 +20,20 @@ impl Socket {
     /// Of a descriptor that is connected.
     pub fn new(descriptor: OwnedFd) -> Self {
         Self(descriptor)
+    }
+
+    /// Connects to a Unix socket, waiting so long if it has many clients.
+    pub fn connect(path: &Path, patience: Duration) -> io::Result<Self> {
+        let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
+        let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+        sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Self(socket))
+    }
+
+    /// Who is at the other end of a Unix socket.
+    pub fn peer(&self) -> io::Result<UCred> {
+        Ok(sockopt::socket_peercred(&self.0)?)
     }
 
     /// Waits for bytes; 0 when the client sends no more.
@@ -34,6 +52,15 @@ impl Socket {
     pub fn send_by(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         while !bytes.is_empty() {
             self.wait_until(Timeout::Send, deadline)?;
+            let len = self.send(&[IoSlice::new(bytes)])?;
+            bytes = bytes.get(len..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Sends all, however long that takes.
+    pub fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
             let len = self.send(&[IoSlice::new(bytes)])?;
             bytes = bytes.get(len..).unwrap_or_default();
         }

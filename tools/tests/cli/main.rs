@@ -1,5 +1,6 @@
 //! Contracts of every command: what it prints, its JSON, its exit code.
 
+mod control;
 mod damage;
 mod heads;
 mod images;

@@ -72,6 +72,7 @@ impl Place {
         command.current_dir(self.dir.path()).args(args);
         command.env("OFFSHOOT_HOME", self.path("home"));
         command.env_remove("OFFSHOOT_REGION");
+        command.env("XDG_RUNTIME_DIR", self.path("run"));
         command
     }
 
@@ -122,7 +123,8 @@ impl Place {
     }
 }
 
-fn succeeded(args: &[&str], output: &Output) -> Vec<u8> {
+/// Checks that a command has succeeded; returns its standard output.
+pub fn succeeded(args: &[&str], output: &Output) -> Vec<u8> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

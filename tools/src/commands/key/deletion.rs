@@ -60,7 +60,7 @@ pub fn schedule(context: &Context, args: &Schedule) -> Result {
         "delete key {} in {days} days, and lose what is under it",
         plan.id
     );
-    args.confirm.ask(&question)?;
+    args.confirm.ask(&context.caller, &question)?;
     done(
         context,
         &kms.schedule_key_deletion(key, days)?,

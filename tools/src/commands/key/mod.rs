@@ -30,6 +30,13 @@ pub enum Command {
     Audit(audit::Args),
 }
 
+impl Command {
+    /// Whether the KMS alone does not do.
+    pub fn needs_store(&self) -> bool {
+        matches!(self, Self::Rewrap(_))
+    }
+}
+
 /// Make a KMS key
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  offshoot key create --alias prod")]

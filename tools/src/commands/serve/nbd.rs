@@ -19,10 +19,12 @@ use crate::commands::serve::pid_file::PidFile;
 use crate::commands::serve::served;
 use crate::commands::serve::sockets::Sockets;
 use crate::context::{Access, Context};
+use crate::control::owner::Owner;
 use crate::exit::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::nbd::record::Recorder;
 use crate::nbd::server::{Server, Settings};
+use crate::report;
 use crate::session::Session;
 use crate::sys;
 
@@ -33,6 +35,10 @@ use crate::sys;
 /// flush on any connection covers what was answered on all. At the end requests under way are done
 /// and everything is flushed. Sockets that systemd or a client's socket activation passes are used
 /// when no other is named.
+///
+/// Other commands of this user work meanwhile: this process runs them. With --all a new volume, clone or
+/// snapshot is served at once (with --ephemeral-clone only what there was at the start). `fsck`, `inspect`,
+/// imports, `volume write` and exports to a file wait until it ends.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  offshoot serve nbd pg --socket /tmp/pg.sock\n  \
@@ -45,7 +51,7 @@ pub struct Nbd {
     /// Volumes (NAME) and snapshots (NAME@SNAPSHOT, @SNAPSHOT), each perhaps under another name
     #[arg(value_name = "REF[=EXPORT]")]
     pub references: Vec<String>,
-    /// Serve all volumes and snapshots that there are now
+    /// Serve all volumes and snapshots, those that are made meanwhile too
     #[arg(long)]
     pub all: bool,
     /// Listen on a Unix socket: one of nobody is replaced, a directory that is missing is made
@@ -147,6 +153,13 @@ fn serve(
         recorder: args.record.as_deref().map(Recorder::create).transpose()?,
     };
     let server = Server::new(exports.clone(), settings)?;
+    let owner = Owner::start(context, session);
+    if let Err(failure) = &owner {
+        report::warn(&format!(
+            "no other command works beside this: {}",
+            failure.message()
+        ));
+    }
     let interrupt = Interrupt::new();
     for signal in [SIGTERM, SIGINT] {
         let woken = pipe::register(signal, server.waker()?);
@@ -168,8 +181,9 @@ fn serve(
         let done = command.as_mut().is_some_and(Running::is_done);
         Ok(done || interrupt.check().is_err())
     });
-    // New clients find nobody from here on.
+    // New clients, and commands of others, find nobody from here on.
     drop(sockets);
+    drop(owner);
     server.stop();
     let flushed = session.store.flush();
     let code = command.map_or(Ok(0), Running::finish)?;

@@ -3,7 +3,8 @@
 use crate::commands::serve::ephemeral::Ephemeral;
 use crate::commands::serve::nbd::Nbd;
 use crate::exit::Result;
-use crate::nbd::exports::{Export, Exports};
+use crate::nbd::exports::{Export, Exports, Living};
+use crate::refs::Bare;
 use crate::session::{Head, Session};
 
 /// The exports of the arguments.
@@ -13,6 +14,11 @@ pub fn exports(
     unlisted: bool,
     ephemeral: &Ephemeral,
 ) -> Result<Exports> {
+    if args.all && !args.ephemeral_clone {
+        let (session, read_only) = (session.clone(), args.read_only);
+        let all = Box::new(All { session, read_only });
+        return Ok(Exports::living(unlisted, all));
+    }
     let exports = Exports::new(unlisted);
     let references = match args.all {
         true => all(session),
@@ -35,6 +41,29 @@ pub fn exports(
         exports.add(Export::new(head, &name, args.read_only, &session.store)?)?;
     }
     Ok(exports)
+}
+
+/// All volumes and snapshots that there are when somebody asks.
+struct All {
+    session: Session,
+    read_only: bool,
+}
+
+impl Living for All {
+    fn names(&self) -> Vec<String> {
+        all(&self.session)
+    }
+
+    fn find(&self, name: &str) -> Option<Export> {
+        let head = self.session.find(name, Bare::Volume).ok()?;
+        // A reference in capitals, or an ARN, is no name of an export.
+        let is_its_name = name_of(&head, name).is_ok_and(|own| own == name);
+        let store = &self.session.store;
+        match is_its_name {
+            true => Export::new(head, name, self.read_only, store).ok(),
+            false => None,
+        }
+    }
 }
 
 /// References of all volumes and snapshots. A snapshot may have outlived its volume.

@@ -95,8 +95,10 @@ pub fn resize(context: &Context, args: &Resize) -> Result {
         }
         if lost > 0 {
             let (name, lost) = (volume.name()?, sizes::human(lost));
-            args.confirm
-                .ask(&format!("resizing volume {name} drops {lost} of data"))?;
+            args.confirm.ask(
+                &context.caller,
+                &format!("resizing volume {name} drops {lost} of data"),
+            )?;
         }
         volume.resize(args.size)?;
         view(session, &volume)

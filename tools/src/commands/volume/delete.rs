@@ -120,7 +120,7 @@ pub fn run(
             let text = "--erase takes one at a time: what stays readable depends on the others";
             return Err(Failure::Invalid(text.to_owned()));
         }
-        (false, _) => confirm.check(&format!("deleting a {noun}"))?,
+        (false, _) => confirm.check(&context.caller, &format!("deleting a {noun}"))?,
     }
     let plan = context.with_store(Access::Own, |session| {
         let (mut volumes, mut snapshots) = (Vec::new(), Vec::new());
@@ -134,7 +134,10 @@ pub fn run(
         let snapshots: Vec<&str> = snapshots.iter().map(String::as_str).collect();
         let plan = session.store.plan_deletion(&volumes, &snapshots)?;
         if !confirm.dry_run {
-            confirm.ask(&format!("delete {}", describe(&plan, noun)))?;
+            confirm.ask(
+                &context.caller,
+                &format!("delete {}", describe(&plan, noun)),
+            )?;
             session.store.delete(&volumes, &snapshots)?;
         }
         Ok(plan)

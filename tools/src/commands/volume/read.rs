@@ -30,6 +30,6 @@ pub fn run(context: &Context, args: &Read) -> Result {
         let head = session.head(&args.head)?;
         let range = context::range(args.offset, args.length, head.len()?)?;
         let progress = context.progress("volume read", Some(range.end - range.start));
-        transfer::print(&head, range, progress)
+        transfer::print(&head, range, context.output.raw(), progress)
     })
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use offshoot::{RekeyPlan, RekeyStart, Volume};
 use serde::Serialize;
 
+use crate::caller::Caller;
 use crate::context::{Access, Context};
 use crate::exit::Result;
 use crate::interrupt::Interrupt;
@@ -55,12 +56,12 @@ pub fn run(context: &Context, args: &Rekey) -> Result {
         true => Access::Read,
         false => Access::Own,
     };
-    let (name, plan) = context.with_store(access, |session| {
+    let (name, plan) = context.with_managed_store(access, |session| {
         let volume = session.volume(&args.name)?;
         let plan = volume.plan_rekey(start)?;
         if !args.dry_run {
             let progress = context.progress("volume rekey", Some(plan.bytes));
-            work(&volume, start, args.rate, progress)?;
+            work(&volume, start, args.rate, &context.caller, progress)?;
         }
         Ok((volume.name()?, plan))
     })?;
@@ -68,8 +69,14 @@ pub fn run(context: &Context, args: &Rekey) -> Result {
 }
 
 /// Seals pages again, a step at a time and no faster than `rate`.
-fn work(volume: &Volume, start: RekeyStart, rate: Rate, mut progress: Progress) -> Result {
-    let (interrupt, pace) = (Interrupt::new(), rate.begin());
+fn work(
+    volume: &Volume,
+    start: RekeyStart,
+    rate: Rate,
+    caller: &Caller,
+    mut progress: Progress,
+) -> Result {
+    let (interrupt, pace) = (Interrupt::of(caller), rate.begin());
     let mut done = 0;
     for step in volume.rekey(start)? {
         done += step?.bytes;
