@@ -222,13 +222,19 @@ fn what_was_deleted_comes_back_and_the_rest_stays() {
             place.write("big", offset << 24, &noise(16 << 20, round));
         }
     }
+    let taken = || {
+        let stats = place.json(&["store", "stats"])["store-stats"].clone();
+        let field = |name: &str| stats[name].as_u64().expect("a number");
+        field("allocated_bytes") - field("spare_bytes")
+    };
+    let before = taken();
     place.ok(&["volume", "delete", "big", "--yes"]);
-    let before = place.json(&["store", "stats"])["store-stats"]["allocated_bytes"].clone();
+    // A part of it may have come back in the background by then.
     let freed = place.json(&["store", "compact"]);
     assert_eq!(freed["schema"], "reclaim/1");
-    assert!(freed["freed_bytes"].as_u64() > Some(100 << 20), "{freed}");
-    let after = place.json(&["store", "stats"])["store-stats"]["allocated_bytes"].clone();
-    assert!(after.as_u64() < before.as_u64(), "{before} {after}");
+    assert!(freed["freed_bytes"].as_u64().is_some(), "{freed}");
+    let after = taken();
+    assert!(after + (80 << 20) < before, "{before} {after}");
     assert_eq!(place.read("pg", 0, 3 << 20), noise(3 << 20, 1));
     place.ok(&["store", "reclaim"]);
     place.ok(&["fsck", "--read-data"]);
