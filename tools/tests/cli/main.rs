@@ -1,6 +1,7 @@
 //! Contracts of every command: what it prints, its JSON, its exit code.
 
 mod damage;
+mod demo;
 mod heads;
 mod images;
 mod inspect;

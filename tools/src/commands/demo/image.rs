@@ -116,7 +116,8 @@ impl Ext4 {
     }
 }
 
-fn check(program: &str, output: &Output) -> Result {
+/// Fails with what a program said if it failed.
+pub fn check(program: &str, output: &Output) -> Result {
     if output.status.success() {
         return Ok(());
     }
@@ -130,7 +131,7 @@ fn check(program: &str, output: &Output) -> Result {
 }
 
 /// A program, also where ordinary users do not look for it.
-fn program(name: &str) -> Option<PathBuf> {
+pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/sbin".into(), "/usr/sbin".into()]);
     places
