@@ -1,9 +1,9 @@
 //! Sets of slots: compressed bitmaps ("Roaring Bitmaps: Implementation of an Optimized Software
 //! Library", 2018), so that a set costs a bit a slot at most, and a few bytes a run.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
-use roaring::RoaringTreemap;
+use roaring::{RoaringBitmap, RoaringTreemap};
 
 use crate::units::{SegmentId, SlotAddr};
 
@@ -94,20 +94,35 @@ impl SlotSet {
     /// The slots of a segment as runs of neighbours, ascending.
     pub fn runs_in(&self, segment: SegmentId) -> Vec<Range<u32>> {
         let mut runs: Vec<Range<u32>> = Vec::new();
-        for slot in self.in_segment(segment) {
+        let Some((bitmap, range)) = self.bitmap_of(segment) else {
+            return runs;
+        };
+        let mut found = bitmap.range(range.clone());
+        while let Some(run) = found.next_range() {
+            let (start, last) = (*run.start(), (*run.end()).min(*range.end()));
+            let run = start - range.start()..last - range.start() + 1;
             match runs.last_mut() {
-                Some(run) if run.end == slot => run.end += 1,
-                _ => runs.push(slot..slot + 1),
+                Some(before) if before.end == run.start => before.end = run.end,
+                _ => runs.push(run),
             }
         }
         runs
     }
 
+    /// The bitmap that has the slots of a segment, and where there. Its iterator gives runs at once,
+    /// which that of the whole set does not.
+    fn bitmap_of(&self, segment: SegmentId) -> Option<(&RoaringBitmap, RangeInclusive<u32>)> {
+        let first = numbers(segment).start;
+        let (high, low) = ((first >> 32) as u32, first as u32);
+        let mut bitmaps = self.0.bitmaps();
+        let (_, bitmap) = bitmaps.find(|&(number, _)| number == high)?;
+        Some((bitmap, low..=low + ((1 << SLOT_BITS) - 1)))
+    }
+
     /// How many slots of a segment there are.
     pub fn count_in(&self, segment: SegmentId) -> u32 {
-        let range = numbers(segment);
-        let below = |number: u64| number.checked_sub(1).map_or(0, |last| self.0.rank(last));
-        (below(range.end) - below(range.start)) as u32
+        self.bitmap_of(segment)
+            .map_or(0, |(bitmap, range)| bitmap.range_cardinality(range) as u32)
     }
 }
 
@@ -191,6 +206,27 @@ mod tests {
                 assert!(set.runs_in(segment).into_iter().flatten().eq(of));
             }
         }
+    }
+
+    #[test]
+    fn runs_of_neighbouring_segments_are_apart_and_long_ones_in_one_piece() {
+        let mut set = SlotSet::default();
+        // Dense and sparse, over the bounds of what the bitmap stores together.
+        set.insert_run(at(255, (1 << SLOT_BITS) - 5), 5);
+        set.insert_run(at(256, 0), 200_000);
+        set.insert_run(at(257, 0), 3);
+        for slot in (0..60_000).step_by(3) {
+            set.insert_run(at(258, slot), 2);
+        }
+        let runs = |segment| set.runs_in(SegmentId(segment));
+        let last = 1 << SLOT_BITS;
+        assert_eq!(runs(255), [last - 5..last]);
+        assert_eq!(runs(256), [0..200_000]);
+        assert_eq!(runs(257), [0..3]);
+        assert_eq!(runs(258).len(), 20_000);
+        assert!(runs(258).iter().all(|run| run.end - run.start == 2));
+        assert_eq!(set.count_in(SegmentId(258)), 40_000);
+        assert_eq!((runs(254), runs(259)), (vec![], vec![]));
     }
 
     #[test]
