@@ -2,6 +2,7 @@
 
 mod control;
 mod damage;
+mod demo;
 mod heads;
 mod images;
 mod inspect;

@@ -52,7 +52,7 @@ fn scatter(copy: &Path, name: &str) -> Result {
 }
 
 /// Writes those pages of a file into the volume that differ.
-fn write_back(copy: &Path, volume: &Volume, page_len: u32) -> Result<u64> {
+pub fn write_back(copy: &Path, volume: &Volume, page_len: u32) -> Result<u64> {
     let fail = |error| Failure::io("read", copy.display(), error);
     let file = File::open(copy).map_err(fail)?;
     let (mut wanted, mut found) = (vec![0; 1 << 20], vec![0; 1 << 20]);

@@ -28,8 +28,7 @@ pub struct Ext4 {
 pub fn make(dir: &Path) -> Result<Image> {
     let path = dir.join("image");
     let found = files::find();
-    let tools = (program("mke2fs"), program("e2fsck"), program("debugfs"));
-    if let (Some(mke2fs), Some(e2fsck), Some(debugfs)) = tools {
+    if let (Some(mke2fs), Some(ext4)) = (program("mke2fs"), Ext4::find()) {
         let staging = dir.join("files");
         let (count, bytes) = files::copy_to(&found, &staging)?;
         mke2fs_from(&mke2fs, &staging, &path, bytes)?;
@@ -37,7 +36,7 @@ pub fn make(dir: &Path) -> Result<Image> {
         let contents = format!("ext4, {count} real files, {} MiB", bytes >> 20);
         return Ok(Image {
             path,
-            ext4: Some(Ext4 { e2fsck, debugfs }),
+            ext4: Some(ext4),
             contents,
         });
     }
@@ -81,6 +80,21 @@ fn concatenate(mut found: Vec<(PathBuf, u64)>, path: &Path) -> Result<u64> {
 }
 
 impl Ext4 {
+    /// The programs, if they are here.
+    pub fn find() -> Option<Self> {
+        Some(Self {
+            e2fsck: program("e2fsck")?,
+            debugfs: program("debugfs")?,
+        })
+    }
+
+    /// Puts a file in the place of one that is there.
+    pub fn replace(&self, image: &Path, from: &Path, name: &str) -> Result {
+        let output = self.debugfs(image, &["-w", "-R", &format!("rm {name}")])?;
+        check("debugfs", &output)?;
+        self.put(image, from, name)
+    }
+
     /// Checks a file system that is in a file, and changes nothing.
     pub fn e2fsck(&self, image: &Path) -> Result {
         let output = Command::new(&self.e2fsck)
@@ -116,7 +130,8 @@ impl Ext4 {
     }
 }
 
-fn check(program: &str, output: &Output) -> Result {
+/// Fails with what a program said if it failed.
+pub fn check(program: &str, output: &Output) -> Result {
     if output.status.success() {
         return Ok(());
     }
@@ -130,7 +145,7 @@ fn check(program: &str, output: &Output) -> Result {
 }
 
 /// A program, also where ordinary users do not look for it.
-fn program(name: &str) -> Option<PathBuf> {
+pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/sbin".into(), "/usr/sbin".into()]);
     places

@@ -1,11 +1,12 @@
 //! What each step did, as a table at the end.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::output;
 use crate::sizes;
 
@@ -95,6 +96,18 @@ impl Row {
             "added_bytes": self.added,
             "check": self.check,
         })
+    }
+}
+
+/// The check's words if it held, else an error that says that it did not.
+pub fn holds(it_does: bool, words: &str) -> Result<String> {
+    match it_does {
+        true => Ok(words.to_owned()),
+        false => Err(Failure::io(
+            "prove",
+            format!("{words:?}: it does not hold, which is a bug"),
+            ErrorKind::InvalidData.into(),
+        )),
     }
 }
 
