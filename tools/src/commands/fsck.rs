@@ -1,47 +1,120 @@
 //! `fsck`: the offline check. It changes nothing.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use offshoot::check::{self, CheckOptions, Report, Stats};
+use offshoot::check::{self, CheckOptions, Report, Sample, Stats};
 use serde_json::{Value, json};
 
+use crate::commands::offline::Offline;
 use crate::context::Context;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
+use crate::interrupt::Interrupt;
 use crate::sizes;
 
 /// Errors were found and left as they are.
 const LEFT: u8 = 4;
+/// The user ended it.
+const CANCELLED: u8 = 32;
 
 /// Check the store; nothing is changed
 ///
 /// The structure is checked without keys; with the KMS at hand what is sealed under the store's
-/// own key is checked too. Each finding has a code that never changes, and a class: leak,
-/// redundancy_lost, corrupt_metadata, corrupt_data, auth_failure, rollback.
+/// own key is checked too. Each finding has a code that never changes, a class (leak,
+/// redundancy_lost, corrupt_metadata, corrupt_data, auth_failure, rollback), a severity (notice,
+/// warning, error, alarm), and says what a repair does about it: see docs/fsck-codes.md.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Example:
   offshoot fsck --read-data
+  offshoot fsck --read-data=10%
+  offshoot fsck --volume pg@monday --keys
 
-Exit codes, those of fsck(8): 0 clean, 4 errors left, 8 could not run (a locked store among the
-reasons), 16 usage.")]
+Exit codes, bits as those of fsck(8): 0 clean, 4 errors left, 8 could not run (a locked store among the
+reasons), 16 usage, 32 interrupted.")]
 pub struct Args {
-    /// Read all pages and compare their checksums
+    /// Look only at superblocks, the log's headers and the mark that the KMS keeps
+    #[arg(long, conflicts_with_all = ["read_data", "keys", "volume"])]
+    quick: bool,
+    /// Walk the page table of one volume (NAME) or snapshot (NAME@SNAPSHOT, @SNAPSHOT) only
+    #[arg(long, value_name = "REF")]
+    volume: Option<String>,
+    /// Read pages and compare their checksums: all, or a share that is another one each time
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100%",
+        value_parser = percent
+    )]
+    read_data: Option<u8>,
+    /// Open pages with their keys, to find what is whole and was not written by the store; those
+    /// of KMS keys that are not enabled are counted
     #[arg(long)]
-    read_data: bool,
+    keys: bool,
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<u8> {
-    let options = CheckOptions::new().read_data(args.read_data);
-    let options = match context.kms_if_there()? {
-        Some(kms) => options.kms(Arc::new(kms)),
-        None => options,
-    };
-    let report = check::check_dir(context.places.store(), &options)?;
+    let store = Offline::open(context)?;
+    let options = options(&store, args)?;
+    let interrupt = Interrupt::new();
+    let mut progress = None;
+    let report = check::check_with(&store.disk, &options, &mut |at| {
+        let shown = progress.get_or_insert_with(|| context.progress("fsck", Some(at.total_bytes)));
+        shown.at(at.done_bytes);
+        interrupt.check().is_ok()
+    })?;
+    if let Some(progress) = progress {
+        progress.finish();
+    }
     context
         .output
         .document(&document(&report), &text(&report))?;
-    Ok(if report.is_clean() { 0 } else { LEFT })
+    let left = if report.is_clean() { 0 } else { LEFT };
+    Ok(if report.is_cancelled {
+        left | CANCELLED
+    } else {
+        left
+    })
+}
+
+fn options(store: &Offline<'_>, args: &Args) -> Result<CheckOptions> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut options = CheckOptions::new().workers(workers);
+    if let Some(percent) = args.read_data {
+        let since = SystemTime::UNIX_EPOCH.elapsed();
+        let seed = since.map_or(0, |since| since.subsec_nanos().into());
+        options = options.sample_data(Sample { percent, seed });
+    }
+    if args.quick {
+        options = options.quick();
+    }
+    if let Some(reference) = &args.volume {
+        let (kind, name) = store.head(reference)?;
+        options = options.only(kind, &name);
+    }
+    if args.keys {
+        // Without the KMS nothing can be opened, and it is what the user misses.
+        store.kms.as_ref().ok_or_else(no_kms)?;
+        options = options.open_pages();
+    }
+    Ok(match &store.kms {
+        Some(kms) => options.kms(Arc::new(kms.clone())),
+        None => options,
+    })
+}
+
+fn no_kms() -> Failure {
+    let text = "--keys takes the KMS: name it with --home or --kms";
+    Failure::Invalid(text.to_owned())
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse();
+    let number = number.ok().filter(|percent| (1..=100).contains(percent));
+    number.ok_or_else(|| "write a share from 1% to 100%".to_owned())
 }
 
 fn document(report: &Report) -> Value {
@@ -49,13 +122,20 @@ fn document(report: &Report) -> Value {
         json!({
             "code": finding.code,
             "class": finding.class.as_str(),
-            "location": finding.location,
+            "severity": finding.class.severity().as_str(),
+            "location": finding.place.text,
+            "segment": finding.place.at.map(|at| at.segment.0),
+            "slot": finding.place.at.map(|at| at.slot),
+            "head": finding.place.head,
+            "page": finding.place.page.map(|page| page.0),
             "message": finding.message,
+            "repair": finding.repair.as_str(),
         })
     });
     let findings: Vec<_> = findings.collect();
     json!({ "schema": "fsck/1", "fsck": {
         "clean": report.is_clean(),
+        "cancelled": report.is_cancelled,
         "findings": findings,
         "more_findings": report.more_findings,
         "stats": stats(&report.stats),
@@ -84,6 +164,9 @@ fn stats(stats: &Stats) -> Value {
         "pages": stats.pages,
         "data_bytes": stats.data_bytes,
         "pages_read": stats.pages_read,
+        "pages_opened": stats.pages_opened,
+        "pages_locked": stats.pages_locked,
+        "locked_heads": stats.locked_heads,
     })
 }
 
@@ -99,6 +182,14 @@ fn text(report: &Report) -> String {
     text += &format!("segments {}\n", stats.segments);
     if stats.pages_read > 0 {
         text += &format!("pages read and compared {}\n", stats.pages_read);
+    }
+    if stats.pages_opened + stats.pages_locked > 0 {
+        let (opened, locked) = (stats.pages_opened, stats.pages_locked);
+        text += &format!("pages opened {opened}, locked {locked}");
+        text += &format!(" (volumes and snapshots locked: {})\n", stats.locked_heads);
+    }
+    if report.is_cancelled {
+        text += "interrupted: what comes after was not looked at\n";
     }
     if !stats.authenticated {
         text += "not authenticated: that takes the KMS\n";

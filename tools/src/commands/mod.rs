@@ -8,6 +8,7 @@ mod fsck;
 mod import;
 mod inspect;
 mod key;
+mod offline;
 mod quota;
 mod reclaim;
 mod snapshot;
