@@ -81,7 +81,7 @@ pub use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
     Cursor, DeletionPlan, DeletionProtection, ErasePlan, Import, Machine, Options, QuotaInfo,
-    Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep, Revocation, RewrapPlan, Snapshot,
+    Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep, Repaired, Revocation, RewrapPlan, Snapshot,
     SnapshotInfo, SnapshotType, StillReadable, Store, StoreInfo, StoreStats, Usage, Volume,
     VolumeInfo,
 };

@@ -49,6 +49,7 @@ use crate::check::watch::Watch;
 use crate::error::{Error, Kind, Result};
 use crate::io::real::RealDisk;
 use crate::io::{Disk, Lock, LockGuard};
+use crate::slots::SlotSet;
 use crate::units::{Location, SLOT_LEN};
 
 pub use codes::{CODES, Code, Repair};
@@ -78,24 +79,47 @@ pub fn check_with(
     options: &CheckOptions,
     tell: &mut dyn FnMut(CheckProgress) -> bool,
 ) -> Result<Report> {
-    let mut watch = Watch::new(tell);
     let _guard = lock_shared(disk)?;
-    let mut findings = Findings::default();
-    let stats = match Image::load(disk, options.key_service(), options.depth(), &mut findings)? {
-        Some(image) => {
-            if let Some(kms) = options.key_service() {
-                keys::check_mark(kms, &image, &mut findings)?;
-            }
-            check_image(&image, options, &mut findings, &mut watch)?
-        }
-        None => Stats::default(),
+    let (report, _) = examine(disk, options, &mut Watch::new(tell))?;
+    Ok(report)
+}
+
+/// The slots that page tables name in a store that its only user has open and leaves alone meanwhile;
+/// `None` if not all page tables can be walked.
+pub(crate) fn named_slots(disk: &dyn Disk, options: &CheckOptions) -> Result<Option<SlotSet>> {
+    let options = options.structure();
+    let (report, named) = examine(disk, &options, &mut Watch::new(&mut |_| true))?;
+    // What else is wrong may hide names, unless it is only something too much or too few.
+    let is_derivable = |finding: &Finding| {
+        finding.repair != Repair::Nothing || finding.class <= Class::RedundancyLost
     };
-    Ok(Report {
+    let is_whole = report.more_findings == 0 && report.findings.iter().all(is_derivable);
+    Ok(named.filter(|_| is_whole))
+}
+
+fn examine(
+    disk: &dyn Disk,
+    options: &CheckOptions,
+    watch: &mut Watch<'_>,
+) -> Result<(Report, Option<SlotSet>)> {
+    let mut findings = Findings::default();
+    let (stats, named) =
+        match Image::load(disk, options.key_service(), options.depth(), &mut findings)? {
+            Some(image) => {
+                if let Some(kms) = options.key_service() {
+                    keys::check_mark(kms, &image, &mut findings)?;
+                }
+                check_image(&image, options, &mut findings, watch)?
+            }
+            None => (Stats::default(), None),
+        };
+    let report = Report {
         findings: findings.list,
         more_findings: findings.more,
         is_cancelled: watch.is_cancelled(),
         stats,
-    })
+    };
+    Ok((report, named))
 }
 
 fn check_image(
@@ -103,12 +127,12 @@ fn check_image(
     options: &CheckOptions,
     findings: &mut Findings,
     watch: &mut Watch<'_>,
-) -> Result<Stats> {
+) -> Result<(Stats, Option<SlotSet>)> {
     let files = segments::check(image, findings);
     let mut stats = Stats::of(image, files);
     // Without tables everything that refers to them would look wrong.
     if !image.complete {
-        return Ok(stats);
+        return Ok((stats, None));
     }
     let only = options.only_head();
     let only = only.map(|(kind, name)| inspect::find_head(image, kind, name));
@@ -132,12 +156,14 @@ fn check_image(
         }
     }
     walk.read();
-    if only.is_none() && !walk.watch.is_cancelled() {
-        space::check(image, &walk.claims.of_items(), walk.findings);
+    let is_all = only.is_none() && !walk.watch.is_cancelled();
+    let named = is_all.then(|| walk.claims.of_items());
+    if let Some(named) = &named {
+        space::check(image, named, walk.findings);
     }
     stats.add_walk(walk.counts, image.superblock.geometry.page_len);
     stats.locked_heads = keys.map_or(0, |keys| keys.locked_heads);
-    Ok(stats)
+    Ok((stats, named))
 }
 
 fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {

@@ -115,6 +115,15 @@ impl CheckOptions {
         self
     }
 
+    /// The same, of the structure of the whole store.
+    pub(super) fn structure(&self) -> Self {
+        Self {
+            kms: self.kms.clone(),
+            workers: self.workers,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn key_service(&self) -> Option<&dyn KeyService> {
         self.kms.as_deref()
     }

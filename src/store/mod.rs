@@ -19,6 +19,7 @@ mod read;
 mod reclaim;
 mod rekey;
 mod remove;
+mod repair;
 mod rewrap;
 mod snapshot;
 mod space;
@@ -37,6 +38,7 @@ pub use info::{
 pub use options::{Machine, Options, Revocation};
 pub use quota::QuotaInfo;
 pub use rekey::{Rekey, RekeyPlan, RekeyStart, RekeyStep};
+pub use repair::Repaired;
 pub use rewrap::RewrapPlan;
 pub use snapshot::Snapshot;
 pub use space::Reclaimed;

@@ -1,9 +1,10 @@
-//! `fsck`: the offline check. It changes nothing.
+//! `fsck`: the offline check. Without `--repair` it changes nothing.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use offshoot::check::{self, CheckOptions, Report, Sample, Stats};
+use offshoot::Options;
+use offshoot::check::{self, CheckOptions, Finding, Repair, Report, Sample, Stats};
 use serde_json::{Value, json};
 
 use crate::commands::offline::Offline;
@@ -12,13 +13,16 @@ use crate::exit::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::sizes;
 
+/// Errors were found and corrected.
+const CORRECTED: u8 = 1;
 /// Errors were found and left as they are.
 const LEFT: u8 = 4;
 /// The user ended it.
 const CANCELLED: u8 = 32;
 
-/// Check the store; nothing is changed
+/// Check the store, and with --repair mend what follows from the rest of it
 ///
+/// Without --repair nothing is changed.
 /// The structure is checked without keys; with the KMS at hand what is sealed under the store's
 /// own key is checked too. Each finding has a code that never changes, a class (leak,
 /// redundancy_lost, corrupt_metadata, corrupt_data, auth_failure, rollback), a severity (notice,
@@ -29,8 +33,9 @@ Example:
   offshoot fsck --read-data
   offshoot fsck --read-data=10%
   offshoot fsck --volume pg@monday --keys
+  offshoot fsck --repair --dry-run
 
-Exit codes, bits as those of fsck(8): 0 clean, 4 errors left, 8 could not run (a locked store among the
+Exit codes, bits as those of fsck(8): 0 clean, 1 errors corrected, 4 errors left, 8 could not run (a locked store among the
 reasons), 16 usage, 32 interrupted.")]
 pub struct Args {
     /// Look only at superblocks, the log's headers and the mark that the KMS keeps
@@ -53,12 +58,22 @@ pub struct Args {
     /// of KMS keys that are not enabled are counted
     #[arg(long)]
     keys: bool,
+    /// Write again what follows from the rest: copies of superblocks, older tables, the set of live
+    /// slots. What is damaged otherwise stays, and reading it is an error
+    #[arg(long, conflicts_with_all = ["quick", "volume"])]
+    repair: bool,
+    /// With --repair: only say what it would do
+    #[arg(long, requires = "repair")]
+    dry_run: bool,
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<u8> {
     let store = Offline::open(context)?;
     let options = options(&store, args)?;
+    if args.repair && !args.dry_run {
+        return repair(context, &store, &options);
+    }
     let interrupt = Interrupt::new();
     let mut progress = None;
     let report = check::check_with(&store.disk, &options, &mut |at| {
@@ -69,15 +84,61 @@ pub fn run(context: &Context, args: &Args) -> Result<u8> {
     if let Some(progress) = progress {
         progress.finish();
     }
-    context
-        .output
-        .document(&document(&report), &text(&report))?;
+    let mut shown = text(&report);
+    if args.dry_run {
+        shown += &plan(&report);
+    }
+    context.output.document(&document(&report), &shown)?;
     let left = if report.is_clean() { 0 } else { LEFT };
     Ok(if report.is_cancelled {
         left | CANCELLED
     } else {
         left
     })
+}
+
+fn repair(context: &Context, store: &Offline<'_>, options: &CheckOptions) -> Result<u8> {
+    let kms = store.kms.clone().ok_or_else(|| no_kms("--repair"))?;
+    let directory = context.places.store();
+    let repaired = Options::new().repair(directory, kms, options)?;
+    let left = &repaired.left;
+    let corrected = repaired.found.findings.iter();
+    let corrected: Vec<_> = corrected
+        .filter(|finding| !left.findings.contains(finding))
+        .collect();
+    let mut shown = String::new();
+    for finding in &corrected {
+        shown += &format!("corrected: {finding}\n");
+    }
+    shown += &text(left);
+    let mut document = document(left);
+    document["fsck"]["corrected"] = corrected.iter().copied().map(finding).collect();
+    context.output.document(&document, &shown)?;
+    let bit = |is: bool, bit| if is { bit } else { 0 };
+    Ok(bit(repaired.is_changed, CORRECTED) | bit(!left.is_clean(), LEFT))
+}
+
+/// What a repair would do.
+fn plan(report: &Report) -> String {
+    let has = |repair| report.findings.iter().any(|it| it.repair == repair);
+    let count = |repair| {
+        report
+            .findings
+            .iter()
+            .filter(|it| it.repair == repair)
+            .count()
+    };
+    let mut text = String::new();
+    if has(Repair::Checkpoints) {
+        text += "a repair would write superblocks and tables again by two checkpoints\n";
+    }
+    if has(Repair::LiveSlots) {
+        text += "a repair would count the live slots again\n";
+    }
+    if has(Repair::Nothing) {
+        text += &format!("a repair would leave {}\n", count(Repair::Nothing));
+    }
+    text
 }
 
 fn options(store: &Offline<'_>, args: &Args) -> Result<CheckOptions> {
@@ -97,7 +158,7 @@ fn options(store: &Offline<'_>, args: &Args) -> Result<CheckOptions> {
     }
     if args.keys {
         // Without the KMS nothing can be opened, and it is what the user misses.
-        store.kms.as_ref().ok_or_else(no_kms)?;
+        store.kms.as_ref().ok_or_else(|| no_kms("--keys"))?;
         options = options.open_pages();
     }
     Ok(match &store.kms {
@@ -106,9 +167,10 @@ fn options(store: &Offline<'_>, args: &Args) -> Result<CheckOptions> {
     })
 }
 
-fn no_kms() -> Failure {
-    let text = "--keys takes the KMS: name it with --home or --kms";
-    Failure::Invalid(text.to_owned())
+fn no_kms(what: &str) -> Failure {
+    Failure::Invalid(format!(
+        "{what} takes the KMS: name it with --home or --kms"
+    ))
 }
 
 fn percent(text: &str) -> Result<u8, String> {
@@ -118,21 +180,7 @@ fn percent(text: &str) -> Result<u8, String> {
 }
 
 fn document(report: &Report) -> Value {
-    let findings = report.findings.iter().map(|finding| {
-        json!({
-            "code": finding.code,
-            "class": finding.class.as_str(),
-            "severity": finding.class.severity().as_str(),
-            "location": finding.place.text,
-            "segment": finding.place.at.map(|at| at.segment.0),
-            "slot": finding.place.at.map(|at| at.slot),
-            "head": finding.place.head,
-            "page": finding.place.page.map(|page| page.0),
-            "message": finding.message,
-            "repair": finding.repair.as_str(),
-        })
-    });
-    let findings: Vec<_> = findings.collect();
+    let findings: Vec<_> = report.findings.iter().map(finding).collect();
     json!({ "schema": "fsck/1", "fsck": {
         "clean": report.is_clean(),
         "cancelled": report.is_cancelled,
@@ -140,6 +188,21 @@ fn document(report: &Report) -> Value {
         "more_findings": report.more_findings,
         "stats": stats(&report.stats),
     }})
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "code": finding.code,
+        "class": finding.class.as_str(),
+        "severity": finding.class.severity().as_str(),
+        "location": finding.place.text,
+        "segment": finding.place.at.map(|at| at.segment.0),
+        "slot": finding.place.at.map(|at| at.slot),
+        "head": finding.place.head,
+        "page": finding.place.page.map(|page| page.0),
+        "message": finding.message,
+        "repair": finding.repair.as_str(),
+    })
 }
 
 fn stats(stats: &Stats) -> Value {

@@ -295,3 +295,35 @@ fn fsck_tells_how_far_it_is() {
     assert_eq!(last["progress"]["operation"], "fsck");
     assert_eq!(last["progress"]["state"], "done");
 }
+
+#[test]
+fn fsck_repairs_what_follows_from_the_rest_and_then_finds_nothing() {
+    let place = Place::with_volume();
+    place.write("pg", 0, b"kept");
+    std::fs::remove_file(place.store().join("superblock-a")).expect("a mirror goes");
+    let before = crate::support::contents(&place.store());
+    let run = |args: &[&str]| {
+        let output = place.command(&[&["fsck"], args].concat()).output();
+        let output = output.expect("an output");
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    let (code, text) = run(&["--repair", "--dry-run"]);
+    assert_eq!(code, Some(4));
+    assert!(
+        text.contains("OF-0102") && text.contains("would write superblocks"),
+        "{text}"
+    );
+    assert!(crate::support::contents(&place.store()) == before);
+    let (code, text) = run(&["--repair", "--json"]);
+    assert_eq!(code, Some(1), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(report["fsck"]["clean"], true);
+    let corrected = report["fsck"]["corrected"].as_array().expect("a list");
+    assert!(corrected.iter().all(|it| it["repair"] == "checkpoints"));
+    assert_eq!(run(&["--repair"]).0, Some(0));
+    assert_eq!(run(&["--read-data"]).0, Some(0));
+    assert_eq!(place.read("pg", 0, 4), b"kept");
+    assert_eq!(run(&["--dry-run"]).0, Some(16));
+    assert_eq!(run(&["--repair", "--quick"]).0, Some(16));
+}
