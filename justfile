@@ -21,7 +21,7 @@ test:
 demo:
     cargo run --release -- demo
 
-# mke2fs, e2fsck and qemu-img against the release binary.
+# Outside programs (qemu, libnbd, fio, file systems) against the release binary.
 interop:
     cargo build --release
     tests/interop/run

@@ -63,10 +63,10 @@ fn churn(plan: &Plan, store: &Store, volume: &Volume, path: &Path) {
     let pages = plan.mib << 8;
     let zipf = Zipf::new(pages);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let (began, before) = (Instant::now(), written(store));
+    let (began, before, disk_before) = (Instant::now(), written(store), written_to_disk());
     let mut waits = Vec::new();
     let mut most = 0.0_f64;
-    println!("round  MiB/s  written/user  du MiB  live MiB  du/live  over bound");
+    println!("round  MiB/s  written/user  to disk/user  du MiB  live MiB  du/live  over bound");
     for step in 0..plan.rounds * 8 {
         let name = format!("s{step}");
         let snapshot = volume.create_snapshot(&name).expect("a snapshot");
@@ -90,16 +90,19 @@ fn churn(plan: &Plan, store: &Store, volume: &Volume, path: &Path) {
             }
         }
         let user = (step + 1) * (pages / 8) * PAGE;
-        let live = pages * PAGE;
+        let space = store.space().expect("the space");
+        // With what the snapshot still holds, if it was not removed yet.
+        let live = space.page_bytes + space.node_bytes;
         let du = allocated(path);
         let log_bound = (du / 8).clamp(64 << 20, 4 << 30);
         let bound = live as f64 * plan.target + (log_bound + (256 << 20)) as f64;
         most = most.max(du as f64 / bound);
         println!(
-            "{:5.2} {:6.0} {:13.2} {:7} {:9} {:8.2} {:11.2}",
+            "{:5.2} {:6.0} {:13.2} {:13.2} {:7} {:9} {:8.2} {:11.2}",
             (step + 1) as f64 / 8.0,
             user as f64 / (1 << 20) as f64 / began.elapsed().as_secs_f64(),
             (written(store) - before) as f64 / user as f64,
+            (written_to_disk() - disk_before) as f64 / user as f64,
             du >> 20,
             live >> 20,
             du as f64 / live as f64,
@@ -115,7 +118,16 @@ fn churn(plan: &Plan, store: &Store, volume: &Volume, path: &Path) {
     );
 }
 
-/// All bytes that the store wrote.
+/// Bytes that the system counts as written by this process to disks, zeroes ahead of the log included.
+fn written_to_disk() -> u64 {
+    let counts = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = counts
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// All bytes that the store wrote, by its own count.
 fn written(store: &Store) -> u64 {
     let stats = store.stats().expect("stats");
     stats.appended_bytes + stats.moved_bytes

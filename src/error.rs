@@ -196,6 +196,8 @@ pub enum Kind {
     Volume,
     /// A snapshot.
     Snapshot,
+    /// A pin.
+    Pin,
     /// A KMS key or alias.
     Key,
     /// A store.
@@ -209,6 +211,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Volume => "volume",
             Self::Snapshot => "snapshot",
+            Self::Pin => "pin",
             Self::Key => "key",
             Self::Store => "store",
             Self::Kms => "KMS",

@@ -66,7 +66,8 @@ pub trait KeyService: Send + Sync + fmt::Debug {
         context: &Context,
     ) -> Result<Vec<u8>, KmsError>;
 
-    /// Fills the pools of `key` for a store again, off the path of those who take from it.
+    /// Fills the pools of `key` for a store again if there is little left in them, off the path of
+    /// those who take from it.
     fn refill(&self, key: &KeyId, store: StoreId) -> Result<(), KmsError>;
 
     /// How far the service has seen a store, if it has.

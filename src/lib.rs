@@ -80,10 +80,10 @@ pub use crate::format::quota::Quota;
 pub use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
-    Cursor, DeletionPlan, DeletionProtection, ErasePlan, Import, Machine, Options, QuotaInfo,
-    Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep, Repaired, Revocation, RewrapPlan, Snapshot,
-    SnapshotInfo, SnapshotType, StillReadable, Store, StoreInfo, StoreStats, Usage, Volume,
-    VolumeInfo,
+    Charge, Cursor, DeletionPart, DeletionPlan, DeletionProtection, ErasePlan, Import, Machine,
+    Options, Pin, PinInfo, QuotaInfo, Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep, Repaired,
+    Revocation, RewrapPlan, SharedWith, Snapshot, SnapshotInfo, SnapshotType, SpaceInfo,
+    StillReadable, Store, StoreInfo, StoreStats, Usage, Volume, VolumeInfo,
 };
 pub use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PackId, PageNo,

@@ -4,7 +4,7 @@
 //! cause, so taking such a lock panics too.
 
 pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-pub use std::sync::{Arc, Condvar, MutexGuard, OnceLock, RwLockReadGuard, RwLockWriteGuard};
+pub use std::sync::{Arc, Condvar, MutexGuard, OnceLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// A lock that one holder has at a time.
 #[derive(Debug, Default)]

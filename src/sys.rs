@@ -11,7 +11,8 @@ use std::fs::File;
 use std::io;
 use std::ptr;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::mm::Advice;
 
 /// A file mapped for reading.
 #[derive(Debug)]
@@ -25,9 +26,9 @@ impl RawMap {
         let map = MmapOptions::new().map_raw_read_only(file)?;
         // Volumes are read a page here and a page there: reading ahead would fetch what nobody
         // asks for.
-        map.advise(Advice::Random)?;
+        map.advise(memmap2::Advice::Random)?;
         // A forked child has no use for it, and forking gets cheaper.
-        map.advise(Advice::DontFork)?;
+        map.advise(memmap2::Advice::DontFork)?;
         Ok(Self(map))
     }
 
@@ -51,16 +52,31 @@ impl RawMap {
     }
 }
 
-/// Keeps the memory of bytes from being swapped out, where that is allowed (`RLIMIT_MEMLOCK`).
+/// Keeps the memory of bytes from being swapped out, where that is allowed (`RLIMIT_MEMLOCK`), and
+/// there from being in a core dump.
 ///
-/// Whole pages are locked, and stay so: other bytes that matter may lie there.
+/// Whole pages are locked, and stay so: other bytes that matter may lie there. Memory that may not
+/// be locked is dumped: each such page can be a mapping of its own, of which a process has only so
+/// many, and the limit on locked memory keeps them few.
 pub fn keep_in_memory(bytes: &[u8]) {
     let start = bytes.as_ptr().cast_mut().cast();
     // SAFETY: locking changes no byte and no mapping; `bytes` is memory of ours that is there. It is
     // refused as an error where it is not allowed.
     let locked = unsafe { rustix::mm::mlock(start, bytes.len()) };
     // Keys in memory that is not locked still work.
-    let _ = locked;
+    if locked.is_err() || bytes.is_empty() {
+        return;
+    }
+    let page_len = rustix::param::page_size();
+    let before = bytes.as_ptr().addr() % page_len;
+    // SAFETY: this changes no byte, only what a core dump has. The range is the pages that `bytes`
+    // are in, which are there.
+    let left_out = unsafe {
+        let start = bytes.as_ptr().sub(before).cast_mut().cast();
+        rustix::mm::madvise(start, before + bytes.len(), Advice::LinuxDontDump)
+    };
+    // A kernel without it dumps them.
+    let _ = left_out;
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ mod remove;
 mod table;
 mod write;
 
+use std::collections::HashSet;
+
 use crate::btree::node::Body;
 use crate::format::node::{NODE_ITEMS_MAX, NodeRef};
 use crate::sync::Arc;
@@ -37,6 +39,8 @@ pub struct Tree {
     root: Option<Child>,
     /// What changes took out of this tree since it was cloned.
     dropped: Vec<Dropped>,
+    /// Nodes that they made.
+    made: u64,
 }
 
 /// A node that a tree does not refer to any more. Other trees may.
@@ -53,6 +57,11 @@ pub enum Dropped {
 pub struct Fanout(usize);
 
 impl Fanout {
+    /// The fewest items that a split leaves in a node.
+    pub fn items_min(self) -> u64 {
+        (self.0 as u64).div_ceil(2)
+    }
+
     /// A fan-out for tests of high trees with few pages.
     ///
     /// # Panics
@@ -80,6 +89,7 @@ impl Clone for Tree {
         Self {
             root: self.root.clone(),
             dropped: Vec::new(),
+            made: 0,
         }
     }
 }
@@ -90,12 +100,25 @@ impl Tree {
         Self {
             root: root.map(Child::Disk),
             dropped: Vec::new(),
+            made: 0,
         }
     }
 
     /// The nodes that changes took out of this tree since it was cloned or this was last asked.
     pub fn take_dropped(&mut self) -> Vec<Dropped> {
         std::mem::take(&mut self.dropped)
+    }
+
+    /// Nodes that changes made since this tree was cloned: none of them has an address.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
+    /// Nodes without an address that are not among `counted`, where they are noted: by their
+    /// addresses in memory, so they all have to live as long as that.
+    pub fn count_unwritten(&self, counted: &mut HashSet<usize>) -> u64 {
+        let root = self.root.as_ref();
+        root.map_or(0, |root| count_unwritten(root, counted))
     }
 
     /// Whether both have the same root, and so the same pages. Equal trees may have two roots.
@@ -131,6 +154,23 @@ impl Tree {
         nodes.sort_by_key(|node| node.level());
         nodes
     }
+}
+
+fn count_unwritten(child: &Child, counted: &mut HashSet<usize>) -> u64 {
+    let Child::Memory(node) = child else { return 0 };
+    if node.written().is_some() || !counted.insert(Arc::as_ptr(node).addr()) {
+        return 0;
+    }
+    let below = match node.body() {
+        Body::Leaf(_) => 0,
+        Body::Inner(children) => {
+            let children = children.iter();
+            children
+                .map(|(_, child)| count_unwritten(child, counted))
+                .sum()
+        }
+    };
+    below + 1
 }
 
 fn collect_unwritten(child: &Child, nodes: &mut Vec<Arc<Node>>) {

@@ -42,7 +42,7 @@ impl Tree {
             Left::Nothing => None,
             Left::Node(node) => Some(change.collapse(Child::memory(node))),
         };
-        self.dropped.append(&mut change.into_dropped());
+        change.end(&mut self.dropped, &mut self.made);
         Ok(true)
     }
 }
@@ -95,7 +95,7 @@ impl Change<'_> {
         self.drop_node(child);
         match left.len() {
             0 => Ok(Left::Nothing),
-            _ => Ok(Left::Node(Node::new(self.key_epoch, span.level, left))),
+            _ => Ok(Left::Node(self.node(span.level, left))),
         }
     }
 
@@ -176,7 +176,7 @@ impl Change<'_> {
         };
         self.drop_node(&children[left].1);
         self.drop_node(&children[right].1);
-        children[left].1 = self.node(one.level(), both);
+        children[left].1 = self.child(one.level(), both);
         children.remove(right);
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! Invariant: a page of the overlay is newer than what the base says of it. It was written in the
 //! head's open epoch, and not changed after the recovery.
 
+use std::collections::HashSet;
 use std::iter::{FusedIterator, Peekable};
 use std::ops::Range;
 
@@ -56,6 +57,32 @@ impl PageTable {
         // Nodes of the overlay never get an address.
         self.overlay.take_dropped();
         self.base.take_dropped()
+    }
+
+    /// Nodes that changes made: see [`Tree::made`].
+    pub fn made(&self) -> u64 {
+        self.base.made()
+    }
+
+    /// How many nodes a checkpoint would write, or more: those without an address that are not among
+    /// `counted` (see [`Tree::count_unwritten`]), and those that folding the overlay in would make.
+    pub fn unwritten_max(
+        &self,
+        source: &dyn NodeSource,
+        fanout: Fanout,
+        counted: &mut HashSet<usize>,
+    ) -> Result<u64> {
+        let mut count = self.base.count_unwritten(counted);
+        let mut last = None;
+        for item in self.overlay.iter(source, PageNo(0)..PageNo(u64::MAX)) {
+            // Pages that are so near to each other are in one leaf, or in two with others between.
+            let place = item?.0.0 / fanout.items_min();
+            if last.replace(place) != Some(place) {
+                count += 2;
+            }
+        }
+        let levels = u64::from(self.base.level_count()) + 1;
+        Ok(count + if self.is_overlaid() { 2 * levels } else { 0 })
     }
 
     /// The nodes without an address: see [`Tree::unwritten`].

@@ -2,7 +2,7 @@
 //!
 //! A node without an address that nothing else refers to is changed in place: nobody will miss it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem;
 
 use crate::btree::node::{Body, Child, Node, NodeSource, Span, child_index, load};
@@ -20,6 +20,8 @@ pub(super) struct Change<'a> {
     pub(super) key_epoch: KeyEpoch,
     /// The nodes that the change takes out of the tree.
     dropped: RefCell<Vec<Dropped>>,
+    /// Nodes that it makes.
+    made: Cell<u64>,
 }
 
 impl Tree {
@@ -39,11 +41,12 @@ impl Tree {
         let Some(root) = &mut self.root else {
             let leaf = Node::new(key_epoch, 0, Body::Leaf(vec![(page, entry)]));
             self.root = Some(Child::memory(leaf));
+            self.made += 1;
             return Ok(None);
         };
         let span = Span::of_root(root);
         let set = change.set(root, span, page, entry)?;
-        self.dropped.append(&mut change.into_dropped());
+        change.end(&mut self.dropped, &mut self.made);
         if let Some(right) = set.split {
             if span.level >= LEVEL_MAX {
                 let max = u64::from(LEVEL_MAX) + 1;
@@ -56,6 +59,7 @@ impl Tree {
             let children = vec![(span.start, root.clone()), right];
             let node = Node::new(key_epoch, span.level + 1, Body::Inner(children));
             self.root = Some(Child::memory(node));
+            self.made += 1;
         }
         Ok(set.old)
     }
@@ -75,11 +79,14 @@ impl<'a> Change<'a> {
             fanout,
             key_epoch,
             dropped: RefCell::default(),
+            made: Cell::default(),
         }
     }
 
-    pub(super) fn into_dropped(self) -> Vec<Dropped> {
-        self.dropped.into_inner()
+    /// Adds what it took out of the tree, and how many nodes it made.
+    pub(super) fn end(self, dropped: &mut Vec<Dropped>, made: &mut u64) {
+        dropped.append(&mut self.dropped.into_inner());
+        *made += self.made.get();
     }
 
     /// Notes that the tree does not have this node any more.
@@ -107,7 +114,7 @@ impl<'a> Change<'a> {
                 Err(index) => {
                     let split = self.insert(pages, index, (page, entry));
                     let split =
-                        split.map(|(first, right)| (first, self.node(0, Body::Leaf(right))));
+                        split.map(|(first, right)| (first, self.child(0, Body::Leaf(right))));
                     Ok(Set { old: None, split })
                 }
             },
@@ -121,7 +128,7 @@ impl<'a> Change<'a> {
                     .split
                     .and_then(|right| self.insert(children, index + 1, right));
                 let split =
-                    split.map(|(first, right)| (first, self.node(span.level, Body::Inner(right))));
+                    split.map(|(first, right)| (first, self.child(span.level, Body::Inner(right))));
                 Ok(Set {
                     old: set.old,
                     split,
@@ -138,6 +145,7 @@ impl<'a> Change<'a> {
         };
         if !is_own {
             self.drop_node(child);
+            self.made.set(self.made.get() + 1);
         }
         if let Child::Disk(at) = child {
             *child = Child::Memory(load(self.source, at, span)?);
@@ -169,7 +177,12 @@ impl<'a> Change<'a> {
         Some((right[0].0, right))
     }
 
-    pub(super) fn node(&self, level: u8, body: Body) -> Child {
-        Child::memory(Node::new(self.key_epoch, level, body))
+    pub(super) fn child(&self, level: u8, body: Body) -> Child {
+        Child::memory(self.node(level, body))
+    }
+
+    pub(super) fn node(&self, level: u8, body: Body) -> Node {
+        self.made.set(self.made.get() + 1);
+        Node::new(self.key_epoch, level, body)
     }
 }

@@ -16,6 +16,6 @@ mod tests;
 pub use branch::Plan;
 pub use branch::{HeadKey, NewHead, branch_head, create_head, renew_epoch};
 pub use keys::HeadKeys;
-pub use names::{check_snapshot_name, check_volume_name};
+pub use names::{check_name, check_volume_name};
 pub use reach::{Reach, reach};
 pub use state::{Catalog, Changed, Context, Head, discard, page_runs, set_page, set_zeroes};

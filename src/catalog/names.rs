@@ -1,6 +1,7 @@
 //! Names of volumes and snapshots.
 
 use crate::error::{Error, Result};
+use crate::format::catalog::HeadKind;
 
 const VOLUME_RULE: &str =
     "1 to 63 letters, digits and single inner hyphens, a letter first; case does not count";
@@ -12,9 +13,13 @@ pub fn check_volume_name(name: &str) -> Result<String> {
     check("volume name", name, 63, VOLUME_RULE)
 }
 
-/// The form in which a snapshot's name is kept, if it is one.
-pub fn check_snapshot_name(name: &str) -> Result<String> {
-    check("snapshot name", name, 255, SNAPSHOT_RULE)
+/// The form in which the name of a head of this kind is kept, if it is one.
+pub fn check_name(kind: HeadKind, name: &str) -> Result<String> {
+    match kind {
+        HeadKind::Volume => check_volume_name(name),
+        HeadKind::Snapshot => check("snapshot name", name, 255, SNAPSHOT_RULE),
+        HeadKind::Pin => check("pin name", name, 255, SNAPSHOT_RULE),
+    }
 }
 
 fn check(what: &'static str, name: &str, max: usize, rule: &'static str) -> Result<String> {

@@ -1,6 +1,6 @@
 //! Heads, names, lineage and key epochs, and what a record does to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use crate::btree::{Dropped, Fanout, NodeSource, PageTable};
@@ -34,6 +34,8 @@ pub struct Head {
 pub struct Catalog {
     heads: BTreeMap<HeadId, Head>,
     names: HashMap<(HeadKind, String), HeadId>,
+    /// Tombstones.
+    deleted: BTreeSet<HeadId>,
     pub(super) lineage: Lineage,
     pub(super) key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
     pub(super) space: Space,
@@ -107,6 +109,7 @@ impl Catalog {
         Self {
             heads: BTreeMap::new(),
             names: HashMap::new(),
+            deleted: BTreeSet::new(),
             lineage: Lineage::default(),
             key_epochs: BTreeMap::new(),
             space: Space::new(page_slots),
@@ -137,6 +140,11 @@ impl Catalog {
         self.heads.values()
     }
 
+    /// Deleted heads that wait to be removed, in the order of their numbers.
+    pub fn deleted(&self) -> impl Iterator<Item = &Head> {
+        self.deleted.iter().filter_map(|id| self.heads.get(id))
+    }
+
     /// The head of that name, in the form that the checks of names return.
     pub fn find(&self, kind: HeadKind, name: &str) -> Option<&Head> {
         self.names
@@ -161,8 +169,7 @@ impl Catalog {
 
     /// How much there is of everything.
     pub fn counts(&self) -> CatalogCounts {
-        let is_deleted = |head: &&Head| head.record.state == HeadState::Deleted;
-        let deleted_heads = self.heads().filter(is_deleted).count() as u64;
+        let deleted_heads = self.deleted.len() as u64;
         let levels = self.heads().map(|head| head.tree.level_count());
         CatalogCounts {
             heads: self.heads.len() as u64 - deleted_heads,
@@ -179,9 +186,11 @@ impl Catalog {
     }
 
     /// Gives a head a new page table after a change of its pages or nodes, which batch `seq` has.
-    pub fn install(&mut self, id: HeadId, changed: Changed<'_>, seq: Seq) {
+    ///
+    /// Returns how many nodes without an address are gone with what the head had before.
+    pub fn install(&mut self, id: HeadId, changed: Changed<'_>, seq: Seq) -> u64 {
         let Some(head) = self.heads.get_mut(&id) else {
-            return;
+            return 0;
         };
         let mut tree = changed.tree;
         let dropped = tree.take_dropped();
@@ -203,6 +212,7 @@ impl Catalog {
         if let Some(head) = self.heads.get_mut(&id) {
             head.page_count = count;
         }
+        let mut gone = 0;
         for node in dropped {
             match node {
                 Dropped::Written(at) => self.space.node_let_go(&mut self.lineage, lineage, &at),
@@ -210,10 +220,11 @@ impl Catalog {
                 Dropped::Unwritten(node) if Arc::strong_count(&node) > 1 => {
                     node.note_let_go(lineage, seq);
                 }
-                Dropped::Unwritten(_) => {}
+                Dropped::Unwritten(_) => gone += 1,
             }
         }
         self.lineage.mark_changed(lineage);
+        gone
     }
 
     /// Gives a head the written form of the page table it has, if it still has that one.
@@ -374,7 +385,10 @@ impl Catalog {
                 self.names.remove(&key);
             }
         }
-        if record.state != HeadState::Deleted {
+        if record.state == HeadState::Deleted {
+            self.deleted.insert(record.head);
+        } else {
+            self.deleted.remove(&record.head);
             self.names
                 .insert((record.kind, record.name.clone()), record.head);
         }
@@ -401,6 +415,7 @@ impl Catalog {
         let Some(head) = self.heads.remove(&id) else {
             return;
         };
+        self.deleted.remove(&id);
         let mut freed = ItemSet::default();
         self.lineage.remove(head.record.lineage, own, &mut freed);
         self.space.free_unlogged(&freed);
@@ -408,8 +423,7 @@ impl Catalog {
 
     /// Whether exactly what heads reach is live: no head waits to be removed, nothing to be hoisted.
     pub fn is_settled(&self) -> bool {
-        let is_deleted = |head: &Head| head.record.state == HeadState::Deleted;
-        !self.heads().any(is_deleted) && self.lineage.is_settled()
+        self.deleted.is_empty() && self.lineage.is_settled()
     }
 
     /// Lets die what no head reaches any more, on all sides of a branch. Not in the log either.

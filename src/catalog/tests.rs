@@ -1,6 +1,5 @@
 use super::{
-    Catalog, Context, HeadKey, NewHead, branch_head, check_snapshot_name, check_volume_name,
-    create_head,
+    Catalog, Context, HeadKey, NewHead, branch_head, check_name, check_volume_name, create_head,
 };
 use crate::btree::{Fanout, Node, NodeSource};
 use crate::catalog::{Changed, HeadKeys, Plan};
@@ -195,18 +194,21 @@ fn names_are_letters_digits_and_single_inner_hyphens() {
     for name in good {
         assert_eq!(check_volume_name(name).unwrap(), name.to_ascii_lowercase());
         assert_eq!(
-            check_snapshot_name(name).unwrap(),
+            check_name(HeadKind::Snapshot, name).unwrap(),
             name.to_ascii_lowercase()
         );
     }
     for name in bad {
-        for result in [check_volume_name(name), check_snapshot_name(name)] {
+        for result in [
+            check_volume_name(name),
+            check_name(HeadKind::Snapshot, name),
+        ] {
             assert!(matches!(result, Err(Error::Invalid { .. })), "{name:?}");
         }
     }
     assert!(check_volume_name(&long(64)).is_err());
-    assert!(check_snapshot_name(&long(255)).is_ok());
-    assert!(check_snapshot_name(&long(256)).is_err());
+    assert!(check_name(HeadKind::Snapshot, &long(255)).is_ok());
+    assert!(check_name(HeadKind::Snapshot, &long(256)).is_err());
     match check_volume_name(&"é".repeat(500)) {
         Err(Error::Invalid { value, .. }) => assert_eq!(value.chars().count(), 80, "shortened"),
         other => panic!("{other:?}"),

@@ -106,6 +106,8 @@ codes! {
         "The record of a packed file says what no pack of this store can be."
     PACK_IDENTITY CorruptMetadata "OF-0211 pack-identity"
         "A packed file belongs to another store or segment length."
+    SPARE_LENGTH RedundancyLost => Checkpoints "OF-0212 spare-length"
+        "A spare is not as long as a segment, or cannot be opened: the next open for writing removes it."
 
     BATCH_LOST CorruptMetadata "OF-0301 batch-lost"
         "The log ends before a batch that was durable: what follows is lost, not torn."

@@ -70,5 +70,6 @@ fn kind_of(kind: HeadKind) -> Kind {
     match kind {
         HeadKind::Volume => Kind::Volume,
         HeadKind::Snapshot => Kind::Snapshot,
+        HeadKind::Pin => Kind::Pin,
     }
 }

@@ -51,10 +51,14 @@ pub struct Stats {
     pub packs: u64,
     /// Files that an interrupted creation or packing left.
     pub leftover_files: u64,
+    /// Files of a segment's length that no segment is in.
+    pub spares: u64,
     /// Volumes that are not deleted.
     pub volumes: u64,
     /// Snapshots that are not deleted.
     pub snapshots: u64,
+    /// Pins that are not released.
+    pub pins: u64,
     /// Deleted heads whose space was not reclaimed yet.
     pub tombstones: u64,
     /// Lineage epochs.
@@ -124,8 +128,10 @@ impl Stats {
             packs: state.in_pack.values().collect::<BTreeSet<_>>().len() as u64,
             unused_segments: files.unused_segments,
             leftover_files: files.leftover_files,
+            spares: files.spares,
             volumes: heads(HeadKind::Volume),
             snapshots: heads(HeadKind::Snapshot),
+            pins: heads(HeadKind::Pin),
             tombstones: deleted.count() as u64,
             lineage_epochs: state.lineages.len() as u64,
             key_epochs: state.key_epochs.len() as u64,

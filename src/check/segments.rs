@@ -9,7 +9,7 @@ use crate::check::image::Image;
 use crate::check::superblocks::FILES;
 use crate::error::Damage;
 use crate::format::pack::pack_of_file;
-use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
+use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file, spare_of_file};
 use crate::units::{PackId, SegmentId, SlotAddr};
 
 /// What was found that is no fault.
@@ -19,6 +19,8 @@ pub(super) struct Counts {
     pub unused_segments: u64,
     /// What an interrupted creation or packing left.
     pub leftover_files: u64,
+    /// Files that no segment is in, kept to be written.
+    pub spares: u64,
 }
 
 /// Looks at every name in the directory and at every segment that is recorded.
@@ -38,6 +40,9 @@ pub(super) fn check(image: &Image<'_>, findings: &mut Findings) -> Counts {
             }
         } else if let Some(pack) = pack_of_file(name) {
             counts.leftover_files += u64::from(image.complete && !packs.contains(&pack));
+        } else if spare_of_file(name).is_some() {
+            counts.spares += 1;
+            check_spare(image, name, findings);
         } else if name.ends_with(".tmp") {
             counts.leftover_files += 1;
         } else if name != "lock" && !FILES.contains(&name.as_str()) {
@@ -59,6 +64,20 @@ pub(super) fn check(image: &Image<'_>, findings: &mut Findings) -> Counts {
         }
     }
     counts
+}
+
+/// What is in a spare means nothing; its length does.
+fn check_spare(image: &Image<'_>, name: &str, findings: &mut Findings) {
+    let location = format!("file {name}");
+    let expected = slot_offset(image.superblock.geometry.segment_slots);
+    match image.files.len(name) {
+        Ok(len) if len == expected => {}
+        Ok(len) => {
+            let message = format!("it has {len} bytes, not {expected}");
+            findings.add(codes::SPARE_LENGTH, location, message);
+        }
+        Err(trouble) => findings.add(codes::SPARE_LENGTH, location, trouble),
+    }
 }
 
 fn check_segment(image: &Image<'_>, segment: SegmentId, findings: &mut Findings) {

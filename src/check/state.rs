@@ -52,6 +52,7 @@ impl Head {
         let kind = match self.record.kind {
             HeadKind::Volume => "volume",
             HeadKind::Snapshot => "snapshot",
+            HeadKind::Pin => "pin",
         };
         format!("{kind} {:?}", self.record.name)
     }

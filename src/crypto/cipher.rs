@@ -9,6 +9,7 @@ use aes_gcm::aead::inout::InOutBuf;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::key::Secret;
+use crate::crypto::stack::on_clean_stack;
 use crate::error::Damage;
 
 /// Length of a nonce in bytes.
@@ -86,6 +87,10 @@ impl PageCipher for Aes256Gcm {
 /// The subkey of a page key for a salt, as XAES-256-GCM (C2SP) derives it from the first half of
 /// its nonce: NIST SP 800-108r1 in counter mode with CMAC.
 pub fn subkey(page_key: &Secret, salt: &[u8; SALT_LEN]) -> Secret {
+    on_clean_stack(|| derive_subkey(page_key, salt))
+}
+
+fn derive_subkey(page_key: &Secret, salt: &[u8; SALT_LEN]) -> Secret {
     let cipher = Aes256::new(page_key.expose().into());
     let mask = cmac_mask(&cipher);
     let mut bytes = Zeroizing::new([0; 32]);

@@ -7,6 +7,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::crypto::cipher::{Aes256Gcm, NONCE_LEN, PageCipher, TAG_LEN};
+use crate::crypto::stack::on_clean_stack;
 use crate::error::Damage;
 use crate::source::Random;
 use crate::sys;
@@ -73,7 +74,7 @@ impl Secret {
     pub fn derive(&self, label: Label) -> Self {
         let info = format!("offshoot v0 {}", label.text());
         let mut derived = Self::zeroed();
-        expand(self.expose(), info.as_bytes(), &mut derived.0[..]);
+        on_clean_stack(|| expand(self.expose(), info.as_bytes(), &mut derived.0[..]));
         derived
     }
 
@@ -111,7 +112,9 @@ pub fn wrap(kek: &Secret, secret: &Secret, aad: &[u8], random: &dyn Random) -> [
     let (body, tail) = rest.split_at_mut(32);
     head.copy_from_slice(&nonce);
     body.copy_from_slice(secret.expose());
-    tail.copy_from_slice(&Aes256Gcm::new(kek).seal(&nonce, aad, body));
+    tail.copy_from_slice(&on_clean_stack(|| {
+        Aes256Gcm::new(kek).seal(&nonce, aad, body)
+    }));
     wrapped
 }
 
@@ -124,7 +127,7 @@ pub fn unwrap(kek: &Secret, wrapped: &[u8; WRAPPED_LEN], aad: &[u8]) -> Result<S
     tag.copy_from_slice(tail);
     let mut secret = Secret::zeroed();
     secret.0.copy_from_slice(body);
-    Aes256Gcm::new(kek).open(&nonce, aad, &mut secret.0[..], &tag)?;
+    on_clean_stack(|| Aes256Gcm::new(kek).open(&nonce, aad, &mut secret.0[..], &tag))?;
     Ok(secret)
 }
 

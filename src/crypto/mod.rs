@@ -10,6 +10,7 @@ mod cipher;
 mod hash;
 mod key;
 mod nonce;
+mod stack;
 #[cfg(test)]
 mod tests;
 

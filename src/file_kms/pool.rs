@@ -16,8 +16,10 @@ use crate::file_kms::records::{HEAD_CLAIMED, HEAD_POOLED, HeadRecord};
 use crate::io::{Access, Lock};
 use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId, StoreId};
 
-/// Head keys made with one sync, and how many a full pool has.
-const BATCH: usize = 8;
+/// How many head keys a full pool has.
+const FULL: usize = 16;
+/// With no more than this it is filled again: a sync for every eight branches, not for each.
+const LOW: usize = FULL / 2;
 
 /// What this process knows of the head keys.
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ impl Inner {
     ) -> Result<(HeadKeyId, Secret)> {
         let mut locked = self.lock(Lock::Exclusive)?;
         let ring = match locked.pools.ready_count(key, store) {
-            0 => self.fill(&mut locked, key, store, BATCH)?,
+            0 => self.fill(&mut locked, key, store, FULL)?,
             _ => self.live_ring(&mut locked.pools)?.0,
         };
         ring.usable(key, self.clock.now_ms())?;
@@ -88,9 +90,9 @@ impl Inner {
 
     pub(super) fn refill_pool(&self, key: &KeyId, store: StoreId) -> Result<()> {
         let mut locked = self.lock(Lock::Exclusive)?;
-        match BATCH.saturating_sub(locked.pools.ready_count(key, store)) {
-            0 => Ok(()),
-            missing => self.fill(&mut locked, key, store, missing).map(drop),
+        match locked.pools.ready_count(key, store) {
+            ready if ready > LOW => Ok(()),
+            ready => self.fill(&mut locked, key, store, FULL - ready).map(drop),
         }
     }
 

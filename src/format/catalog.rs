@@ -21,11 +21,11 @@ const AUTOMATED: u8 = 1;
 const PROTECTED: u8 = 2;
 
 disk_struct! {
-    /// A head: a volume or a snapshot. Its name and its tags follow.
+    /// A head: a volume, a snapshot or a pin. Its name and its tags follow.
     pub struct DiskHead = 280 {
         /// The head's number.
         head: U32,
-        /// 1 volume, 2 snapshot.
+        /// 1 volume, 2 snapshot, 3 pin.
         kind: u8,
         /// 1 available, 2 deleted, 3 importing and new, 4 importing, 5 import failed.
         state: u8,
@@ -140,13 +140,15 @@ disk_struct! {
     }
 }
 
-/// A volume or a snapshot.
+/// What a head is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeadKind {
     /// Writable.
     Volume,
     /// Read-only.
     Snapshot,
+    /// Read-only, on no list of snapshots: it holds a state for somebody who reads it.
+    Pin,
 }
 
 /// What a head is doing.
@@ -183,7 +185,7 @@ pub enum RootSource {
 pub struct HeadRecord {
     /// Its number.
     pub head: HeadId,
-    /// Volume or snapshot.
+    /// Volume, snapshot or pin.
     pub kind: HeadKind,
     /// Whether it is a snapshot that nobody asked for by hand.
     pub automated: bool,
@@ -334,6 +336,7 @@ impl HeadRecord {
             kind: match self.kind {
                 HeadKind::Volume => 1,
                 HeadKind::Snapshot => 2,
+                HeadKind::Pin => 3,
             },
             state: self.state.encode(),
             root_kind,
@@ -367,7 +370,8 @@ impl HeadRecord {
         }
         let flags = match disk.kind {
             1 => PROTECTED,
-            _ => AUTOMATED,
+            2 => AUTOMATED,
+            _ => 0,
         };
         if disk.flags & !flags != 0 {
             return Err(Damage::OutOfRange("flags"));
@@ -389,6 +393,7 @@ impl HeadRecord {
             kind: match disk.kind {
                 1 => HeadKind::Volume,
                 2 => HeadKind::Snapshot,
+                3 => HeadKind::Pin,
                 _ => return Err(Damage::OutOfRange("kind")),
             },
             automated: disk.flags & AUTOMATED != 0,

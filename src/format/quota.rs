@@ -8,11 +8,13 @@ use crate::format::layout::disk_struct;
 
 disk_struct! {
     /// How much the store may take.
-    pub struct DiskQuota = 16 {
+    pub struct DiskQuota = 24 {
         /// Most bytes of segments at which pages are still written and heads made; 0 for no bound.
         bytes: U64,
-        /// Most volumes and snapshots; 0 for no bound.
+        /// Most volumes, snapshots and pins; 0 for no bound.
         heads: U64,
+        /// Bytes of the disk that what makes the store grow leaves free; 0 for none.
+        keep_free: U64,
     }
 }
 
@@ -21,8 +23,11 @@ disk_struct! {
 pub struct Quota {
     /// Most bytes of segments, 1 or more.
     pub bytes: Option<u64>,
-    /// Most volumes and snapshots, 1 or more.
+    /// Most volumes, snapshots and pins together, 1 or more.
     pub heads: Option<u64>,
+    /// Bytes of the disk that are left free: where a new segment would leave less, writes of pages
+    /// and new heads get [`Error::NoSpace`](crate::Error::NoSpace). 1 or more.
+    pub keep_free: Option<u64>,
 }
 
 impl Quota {
@@ -30,6 +35,7 @@ impl Quota {
         let disk = DiskQuota {
             bytes: self.bytes.unwrap_or(0).into(),
             heads: self.heads.unwrap_or(0).into(),
+            keep_free: self.keep_free.unwrap_or(0).into(),
         };
         out.extend_from_slice(disk.as_bytes());
     }
@@ -40,6 +46,7 @@ impl Quota {
         Ok(Self {
             bytes: some(disk.bytes),
             heads: some(disk.heads),
+            keep_free: some(disk.keep_free),
         })
     }
 }

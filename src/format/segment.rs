@@ -59,6 +59,17 @@ pub fn segment_of_file(name: &str) -> Option<SegmentId> {
     (id.0 != 0 && segment_file_name(id) == name).then_some(id)
 }
 
+/// The name of a spare: a file of a segment's length that no segment is in.
+pub fn spare_file_name(spare: u32) -> String {
+    format!("spare-{spare:08x}")
+}
+
+/// The number of the spare whose file has that name.
+pub fn spare_of_file(name: &str) -> Option<u32> {
+    let number = u32::from_str_radix(name.strip_prefix("spare-")?, 16).ok()?;
+    (spare_file_name(number) == name).then_some(number)
+}
+
 impl SegmentHeader {
     /// The slot that holds the header.
     pub fn encode(&self) -> Vec<u8> {

@@ -11,10 +11,13 @@ use rustix::io::Errno;
 
 use crate::sync::Arc;
 
+mod aligned;
 pub mod fault;
 pub mod publish;
 pub mod real;
 pub mod sim;
+
+pub use aligned::{AlignedBuf, BLOCK_LEN, GrowBuf, is_aligned};
 
 /// A directory of files.
 pub trait Disk: Send + Sync + Debug {
@@ -66,6 +69,11 @@ pub enum Access {
     Read,
     /// For reading and writing.
     ReadWrite,
+    /// For writing large pieces, past the cache of the operating system where that is possible.
+    /// Then only whole blocks are written ([`BLOCK_LEN`], [`is_aligned`]), and whatever else is
+    /// `InvalidInput`. Such a write and its bytes in other handles and maps of the file are one
+    /// as soon as it returns, but it is no more durable than others before a sync.
+    Bulk,
 }
 
 /// How a file is locked.

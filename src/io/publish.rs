@@ -49,6 +49,37 @@ pub fn publish_with(
     Ok(file)
 }
 
+/// Makes a file of zeroes of which every block was written, so that no later write into it needs
+/// anything of the file system: what is only allocated may need that.
+pub fn publish_written(disk: &dyn Disk, name: &str, len: u64) -> io::Result<()> {
+    publish_with(disk, name, len, |file| zero(file, len)).map(drop)
+}
+
+/// Gives a file another name, durably.
+///
+/// If it fails nobody knows under which of the two it is after a crash.
+pub fn rename(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()> {
+    disk.rename(from, to)?;
+    disk.sync_names()
+}
+
+/// Gives a file that is there other contents and then another name, durably, in its own space.
+///
+/// Nothing of the file may count any more, under neither name: a crash can leave the new contents
+/// under the old name, or part of them.
+pub fn reuse(
+    disk: &dyn Disk,
+    from: &str,
+    to: &str,
+    fill: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.open(from, Access::ReadWrite)?;
+    fill(&*file)?;
+    file.sync()?;
+    rename(disk, from, to)?;
+    Ok(file)
+}
+
 /// Writes bytes into a file and makes them durable.
 pub fn write_durable(file: &dyn DiskFile, buf: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(buf, offset)?;
@@ -81,8 +112,13 @@ pub fn replace_secret(disk: &dyn Disk, name: &str, contents: &[u8]) -> io::Resul
 
 /// Overwrites a file with zeroes, durably.
 fn overwrite(file: &dyn DiskFile) -> io::Result<()> {
-    let zeroes = vec![0; 64 << 10];
-    let len = file.len()?;
+    zero(file, file.len()?)?;
+    file.sync()
+}
+
+/// Writes so many bytes of zeroes.
+fn zero(file: &dyn DiskFile, len: u64) -> io::Result<()> {
+    let zeroes = vec![0; len.min(1 << 20) as usize];
     let mut offset = 0;
     while offset < len {
         let count = zeroes
@@ -91,7 +127,7 @@ fn overwrite(file: &dyn DiskFile) -> io::Result<()> {
         file.write_all_at(&zeroes[..count], offset)?;
         offset += count as u64;
     }
-    file.sync()
+    Ok(())
 }
 
 #[cfg(test)]

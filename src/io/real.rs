@@ -138,8 +138,16 @@ impl Disk for RealDisk {
         let flags = match access {
             Access::Read => OFlags::RDONLY,
             Access::ReadWrite => OFlags::RDWR,
+            Access::Bulk => OFlags::RDWR | OFlags::DIRECT,
         };
-        Ok(Arc::new(RealFile(self.open_at(name, flags)?)))
+        let opened = match self.open_at(name, flags) {
+            // A file system without direct writes: some in memory, some over a network.
+            Err(error) if access == Access::Bulk && cannot_be_direct(&error) => {
+                self.open_at(name, OFlags::RDWR)
+            }
+            opened => opened,
+        };
+        Ok(Arc::new(RealFile(opened?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -194,7 +202,15 @@ impl Disk for RealDisk {
         }
         if lock == Lock::Exclusive {
             file.set_len(0)?;
-            file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
+            match file.write_all_at(std::process::id().to_string().as_bytes(), 0) {
+                // A full disk: it is locked all the same, only nobody is told by whom.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                    ) => {}
+                written => written?,
+            }
         }
         Ok(Box::new(RealLock {
             file: Some(file),
@@ -364,6 +380,10 @@ fn not_a_file() -> io::Error {
         ErrorKind::InvalidInput,
         "it is not a regular file with one link",
     )
+}
+
+fn cannot_be_direct(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
 }
 
 fn cannot_write(error: &io::Error) -> bool {

@@ -38,6 +38,11 @@ impl Lineage {
     /// What would die, after the next hoist at the latest, if all heads with these open epochs were
     /// deleted. Exact, whether or not this is settled.
     pub fn freed_with(&self, open: &BTreeSet<LineageEpoch>) -> Counts {
+        self.without(open).1
+    }
+
+    /// The lineage without the heads that have these open epochs, settled, and what died with them.
+    pub fn without(&self, open: &BTreeSet<LineageEpoch>) -> (Self, Counts) {
         let mut after = self.clone();
         // What dies anyway does not count.
         after.hoist(&mut ItemSet::default());
@@ -51,6 +56,13 @@ impl Lineage {
         }
         after.hoist(&mut freed);
         own += freed.counts();
-        own
+        (after, own)
+    }
+
+    /// All live items.
+    pub fn live(&self) -> Counts {
+        let mut all = Counts::default();
+        self.epochs.values().for_each(|epoch| all += epoch.own);
+        all
     }
 }

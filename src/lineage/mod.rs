@@ -25,6 +25,7 @@ mod hoist;
 mod items;
 mod parts;
 mod reach;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ use crate::units::{KeyEpoch, LineageEpoch};
 pub use epochs::Branch;
 pub use items::{Buckets, Counts, Item, ItemKind, ItemSet};
 pub use parts::Row;
+pub use shares::Payer;
 
 use births::{Birth, Merge};
 

@@ -8,7 +8,8 @@ use crate::format::batch::{BatchHeader, header_slots};
 use crate::format::record::{RECORD_HEADER_LEN, Record, in_summary};
 use crate::format::summary::{Summary, SummaryBatch};
 use crate::format::superblock::Position;
-use crate::segment::{Segment, Segments};
+use crate::io::GrowBuf;
+use crate::segment::{BulkWriter, Segment, Segments};
 use crate::sync::Arc;
 use crate::units::{SLOT_LEN, SegmentId, Seq, SlotAddr};
 
@@ -30,8 +31,11 @@ pub struct LogWriter {
     key: Secret,
     position: Position,
     tail: Option<Arc<Segment>>,
+    /// A segment that was made for a batch that is to come.
+    ready: Option<Arc<Segment>>,
     next_segment: SegmentId,
     ahead: ZeroAhead,
+    bulk: BulkWriter,
     summary: Summary,
     growing: Option<Growing>,
 }
@@ -140,8 +144,10 @@ impl LogWriter {
             key,
             position,
             tail,
+            ready: None,
             next_segment,
             ahead: ZeroAhead::default(),
+            bulk: BulkWriter::default(),
             summary: empty_summary(position),
             growing: None,
         }
@@ -193,12 +199,74 @@ impl LogWriter {
         Some(records)
     }
 
-    /// Makes a segment, durable before this returns, for the next batch.
+    /// Whether a batch of so many slots goes to a segment that is not there yet.
+    pub fn needs_segment(&self, segment_slots: u32, slots: u32) -> bool {
+        let room = segment_slots - 1;
+        self.ready.is_none()
+            && match &self.tail {
+                None => true,
+                Some(tail) if tail.id() != self.position.end.segment => slots > room,
+                Some(_) => self.room(segment_slots) < slots,
+            }
+    }
+
+    /// Slots that are left in the tail.
+    pub fn room(&self, segment_slots: u32) -> u32 {
+        match &self.tail {
+            None => 0,
+            Some(tail) if tail.id() != self.position.end.segment => segment_slots - 1,
+            Some(_) => segment_slots.saturating_sub(self.position.end.slot),
+        }
+    }
+
+    /// Makes a segment, durable before this returns, for a batch that is to come; not from the
+    /// reserve.
+    pub fn make_ready(&mut self, segments: &Segments) -> Result<()> {
+        if self.ready.is_none() {
+            let segment = segments.create(self.next_segment)?;
+            self.next_segment = SegmentId(self.next_segment.0 + 1);
+            self.ready = Some(segment);
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new segment, durable before this returns; from the reserve if the disk is full.
     pub fn start_segment(&mut self, segments: &Segments) -> Result<()> {
-        let segment = segments.create(self.next_segment)?;
-        self.next_segment = SegmentId(self.next_segment.0 + 1);
+        let segment = match self.ready.take() {
+            Some(ready) => ready,
+            None => {
+                let made = segments.create_from_reserve(self.next_segment)?;
+                self.next_segment = SegmentId(self.next_segment.0 + 1);
+                made
+            }
+        };
+        if segment.is_written() {
+            self.ahead.end = SlotAddr {
+                segment: segment.id(),
+                slot: segments.geometry().segment_slots,
+            };
+        }
         self.tail = Some(segment);
         Ok(())
+    }
+
+    /// Sees to it that the slot at the log's end reads as never written: in a segment that was
+    /// used before, something may be there. Returns the tail if it was changed, to be synced.
+    pub fn blank_end(&self, segments: &Segments) -> Result<Option<Arc<Segment>>> {
+        let end = self.position.end;
+        let tail = self.tail.as_ref().filter(|tail| tail.id() == end.segment);
+        let has_room = end.slot < segments.geometry().segment_slots;
+        let Some(tail) = tail.filter(|_| has_room) else {
+            return Ok(None);
+        };
+        let mut slot = vec![0; SLOT_LEN];
+        segments.read_slots(end, &mut slot)?;
+        if slot.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        tail.write_slots(end.slot, &[0; SLOT_LEN])
+            .map_err(|error| segments.failed("write", end, error))?;
+        Ok(Some(tail.clone()))
     }
 
     /// Finds room for a batch; makes a segment (durable before this returns) if there is none.
@@ -237,11 +305,15 @@ impl LogWriter {
                 slot: 1,
             },
             _ => {
-                let segment = self.next_segment;
                 self.start_segment(segments)?;
-                SlotAddr { segment, slot: 1 }
+                let tail = self.tail.as_ref().expect("BUG: it was just made");
+                SlotAddr {
+                    segment: tail.id(),
+                    slot: 1,
+                }
             }
         };
+        self.bulk.prepare(segments, at.segment, slots);
         Ok(Place {
             at,
             header_slots,
@@ -260,7 +332,7 @@ impl LogWriter {
         salt: [u8; 12],
         durable_through: Seq,
         records: &[u8],
-        mut bytes: Vec<u8>,
+        mut bytes: impl GrowBuf,
     ) -> io::Result<(Arc<Segment>, [u8; 32])> {
         assert_eq!(
             place.records_len,
@@ -290,8 +362,8 @@ impl LogWriter {
         let zeroes = self
             .ahead
             .zeroes_behind(place.at, slots, place.segment_slots);
-        bytes.resize(len + zeroes, 0);
-        tail.write_slots(place.at.slot, &bytes)?;
+        bytes.append_zeroes(zeroes);
+        self.bulk.write(&tail, place.at.slot, &bytes)?;
         self.note_written(place.at, len, zeroes);
         self.sum_up(&place, chain, salt, records);
         self.position = Position {

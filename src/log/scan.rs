@@ -26,7 +26,8 @@ pub struct Scan {
     pub batches: Vec<Batch>,
     /// The point after the last of them.
     pub end: Position,
-    /// Whether the slot at the end was never written.
+    /// Whether the slot at the end was never written, and nothing in a later segment that says that it
+    /// follows was dropped: such a batch would count for the next scan before what is written here.
     pub end_is_blank: bool,
 }
 
@@ -78,7 +79,7 @@ pub fn scan(segments: &Segments, key: &Secret, from: &Superblock) -> Result<Scan
         end = batch.after;
         batches.push(batch);
     }
-    let durable_through = log.durable_through;
+    let (found, durable_through) = (batches.len(), log.durable_through);
     let mut counted = Vec::with_capacity(batches.len());
     let mut end = from.position;
     for batch in batches {
@@ -98,7 +99,7 @@ pub fn scan(segments: &Segments, key: &Secret, from: &Superblock) -> Result<Scan
             Damage::Inconsistent("a batch that was durable cannot be read"),
         ));
     }
-    let end_is_blank = log.is_blank(end.end)?;
+    let end_is_blank = counted.len() == found && log.is_blank(end.end)?;
     Ok(Scan {
         batches: counted,
         end,

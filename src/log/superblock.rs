@@ -7,7 +7,7 @@ use crate::error::{Damage, Error, Kind, Result};
 use crate::format::superblock::{FORMAT_VERSION, Superblock};
 use crate::io::{Access, Disk, DiskFile, publish};
 use crate::sync::Arc;
-use crate::units::{Location, SLOT_LEN};
+use crate::units::{Location, SLOT_LEN, SlotAddr};
 
 /// The names of the mirrors.
 const NAMES: [&str; 2] = ["superblock-a", "superblock-b"];
@@ -28,6 +28,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Where a recovery from it begins to read the log.
+    pub fn log_start(&self) -> SlotAddr {
+        self.superblock.position.end
+    }
+
     /// Whether somebody with the store key wrote it.
     pub fn is_authentic(&self, key: &Secret) -> bool {
         Superblock::is_authentic(&self.slot, key)

@@ -5,10 +5,14 @@ use std::io;
 use crate::error::{Damage, Error, Result};
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
-use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors, publish};
+use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors};
+use crate::segment::spare::Spares;
 use crate::segment::table::{Place, Salt, Table};
 use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN, SegmentId, SlotAddr, StoreId};
+
+/// So many bytes are read by a call rather than copied out of a map.
+const READ_LEN_MIN: usize = 32 << 10;
 
 /// All segments of a store, those that are open, and the salts that their pages are sealed under.
 #[derive(Debug)]
@@ -18,6 +22,7 @@ pub struct Segments {
     pub(super) geometry: Geometry,
     open_max: usize,
     pub(super) table: Table,
+    pub(super) spares: Spares,
 }
 
 /// An open segment file.
@@ -26,6 +31,7 @@ pub struct Segment {
     id: SegmentId,
     file: Arc<dyn DiskFile>,
     pub(super) map: Arc<dyn Map>,
+    is_written: bool,
 }
 
 impl Segments {
@@ -42,6 +48,7 @@ impl Segments {
             geometry,
             open_max,
             table: Table::new(open_max),
+            spares: Spares::default(),
         }
     }
 
@@ -70,26 +77,9 @@ impl Segments {
         Ok(ids)
     }
 
-    /// Makes a segment file, durable with its name before this returns.
-    pub fn create(&self, id: SegmentId) -> Result<Arc<Segment>> {
-        let name = segment_file_name(id);
-        let len = u64::from(self.geometry.segment_slots) * SLOT_LEN as u64;
-        let header = SegmentHeader {
-            segment: id,
-            store_id: self.store_id,
-            slot_count: self.geometry.segment_slots,
-        };
-        let made = publish::publish(&*self.disk, &name, len, &header.encode())
-            .and_then(|file| Ok((file.map()?, file)));
-        let (map, file) = made.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => Error::NoSpace {
-                need: len,
-                free: self.disk.free_len().unwrap_or(0),
-            },
-            _ => io_error("create", Location::File(name), error, &*self.disk),
-        })?;
-        let segment = Arc::new(Segment { id, file, map });
-        Ok(self.table.insert(segment))
+    /// Another handle to a segment's file, for writing large pieces.
+    pub(super) fn open_bulk(&self, id: SegmentId) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(&segment_file_name(id), Access::Bulk)
     }
 
     /// A segment that exists, opened if it is not yet.
@@ -159,7 +149,7 @@ impl Segments {
             return Err(corrupt_file(&name, Damage::WrongIdentity));
         }
         let map = file.map().map_err(failed)?;
-        Ok(Segment { id, file, map })
+        Ok(Segment::new(id, file, map))
     }
 
     /// Notes the salt of the pages from a slot of a segment on.
@@ -198,19 +188,19 @@ impl Segments {
         Ok(found.map(|byte| (byte / SLOT_LEN as u64) as u32))
     }
 
-    /// Copies the ciphertext of a page out of the map. Gives the salt that it is sealed under, or
-    /// nothing, and copies nothing, if that is not known.
-    pub fn copy_page(&self, at: SlotAddr, buf: &mut [u8]) -> Result<Option<Salt>> {
+    /// Copies the ciphertext of a page, or of several of one batch, out. Gives the salt that they
+    /// are sealed under, or nothing, and copies nothing, if that is not known.
+    pub fn copy_pages(&self, at: SlotAddr, buf: &mut [u8]) -> Result<Option<Salt>> {
         let (salt, place) = self.table.look_up(at);
         if salt.is_none() {
             return Ok(None);
         }
         let copied = match place {
-            Place::Segment(segment) => segment.map.copy_out(buf, offset(at.slot)),
+            Place::Segment(segment) => copy(&*segment.file, &*segment.map, buf, at.slot),
             place => {
                 let holder = self.holder(at.segment, place)?;
                 let slot = holder.place(at, buf.len())?;
-                holder.map().copy_out(buf, offset(slot))
+                copy(&**holder.file(), &**holder.map(), buf, slot)
             }
         };
         copied.map_err(|error| self.failed("read", at, error))?;
@@ -218,7 +208,38 @@ impl Segments {
     }
 }
 
+/// Copies slots out of the map, or from the file if they are many: then one call fetches what a
+/// map would fetch page by page.
+fn copy(file: &dyn DiskFile, map: &dyn Map, buf: &mut [u8], slot: u32) -> io::Result<()> {
+    match buf.len() >= READ_LEN_MIN {
+        true => file.read_exact_at(buf, offset(slot)),
+        false => map.copy_out(buf, offset(slot)),
+    }
+}
+
 impl Segment {
+    pub(super) fn new(id: SegmentId, file: Arc<dyn DiskFile>, map: Arc<dyn Map>) -> Self {
+        Self {
+            id,
+            file,
+            map,
+            is_written: false,
+        }
+    }
+
+    /// One of which every block was written before.
+    pub(super) fn written(id: SegmentId, file: Arc<dyn DiskFile>, map: Arc<dyn Map>) -> Self {
+        Self {
+            is_written: true,
+            ..Self::new(id, file, map)
+        }
+    }
+
+    /// Whether every block of its file was written before, as far as this process knows.
+    pub fn is_written(&self) -> bool {
+        self.is_written
+    }
+
     /// Its number.
     pub fn id(&self) -> SegmentId {
         self.id
@@ -231,7 +252,17 @@ impl Segment {
 
     /// Writes slots that were never acknowledged.
     pub fn write_slots(&self, slot: u32, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset(slot))
+        self.write_slots_to(&*self.file, slot, bytes)
+    }
+
+    /// The same by way of another handle to its file.
+    pub(super) fn write_slots_to(
+        &self,
+        file: &dyn DiskFile,
+        slot: u32,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        file.write_all_at(bytes, offset(slot))
     }
 }
 

@@ -4,12 +4,15 @@
 //! opens pages; only it knows which file a virtual segment is in. It does not know what a batch is,
 //! nor who can reach a page.
 
+mod bulk;
 mod file;
 mod pack;
 mod seal;
 mod space;
+mod spare;
 mod table;
 
+pub use bulk::BulkWriter;
 pub use file::{Segment, Segments};
-pub use seal::{EpochKey, PageOpener, SealedPage, seal_pages};
+pub use seal::{EpochKey, PageOpener, SealedPage, open_pages, seal_pages};
 pub use table::{FileId, Salt};

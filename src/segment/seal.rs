@@ -10,7 +10,7 @@ use crate::segment::table::Salt;
 use crate::source::Random;
 use crate::units::{KeyEpoch, PageNo, SlotAddr};
 
-/// Fewer pages than this are sealed faster by one thread.
+/// Fewer pages than this are sealed, or opened, faster by one thread.
 const PARALLEL_PAGES_MIN: usize = 16;
 
 /// An unlocked key epoch: what its pages are bound to, and the keys derived from its own.
@@ -108,6 +108,31 @@ pub fn seal_pages(
             .map(seal)
             .collect(),
     })
+}
+
+/// Decrypts pages in place, one after another in `buf`, in parallel when that pays. The first page
+/// whose tag is wrong is the error.
+pub fn open_pages(
+    opener: &PageOpener,
+    pages: &[(PageNo, DataEntry)],
+    buf: &mut [u8],
+    pool: Option<&rayon::ThreadPool>,
+) -> Result<(), (PageNo, DataEntry, Damage)> {
+    let page_len = buf.len() / pages.len();
+    let open = |((page, entry), bytes): (&(PageNo, DataEntry), &mut [u8])| {
+        let opened = opener.open(*page, entry, bytes);
+        opened.map_err(|damage| (*page, *entry, damage))
+    };
+    match pool {
+        Some(pool) if pages.len() >= PARALLEL_PAGES_MIN => pool.install(|| {
+            let bodies = buf.par_chunks_exact_mut(page_len);
+            pages.par_iter().zip(bodies).try_for_each(open)
+        }),
+        _ => pages
+            .iter()
+            .zip(buf.chunks_exact_mut(page_len))
+            .try_for_each(open),
+    }
 }
 
 impl PageOpener {

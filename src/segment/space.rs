@@ -82,10 +82,10 @@ impl Segments {
                 Place::ClosedPack(record) => Some(record.pack),
                 _ => None,
             };
-            // The file may have been packed, and then removed, since it was looked up.
+            // The file may have been packed, and then removed or used again, since it was looked up.
             match opened {
                 Err(Error::Corrupt {
-                    damage: Damage::Missing,
+                    damage: Damage::Missing | Damage::WrongIdentity,
                     ..
                 }) if again > 0 && self.table.pack_of(segment) != was_in => {
                     place = self.table.place(segment);
@@ -199,28 +199,15 @@ impl Segments {
         let (name, len) = (pack_file_name(pack), offset(record.slot_count));
         // What cannot be read is told as such, not as a failed write.
         let mut unread = None;
-        let made = publish::publish_with(&*self.disk, &name, len, |file| {
-            let mut bytes = index.encode();
-            let mut written = 0;
-            for (at, count) in chunks(&index.parts) {
-                let start = bytes.len();
-                bytes.resize(start + count as usize * SLOT_LEN, 0);
-                let read = bytes
-                    .get_mut(start..)
-                    .map_or(Ok(()), |buf| self.read_slots(at, buf));
-                if let Err(error) = read {
-                    unread = Some(error);
-                    return Err(io::Error::other("the slots to be packed cannot be read"));
-                }
-                // Runs are short, and many writes of a slot each would be slow.
-                if bytes.len() >= COPY_SLOTS as usize * SLOT_LEN {
-                    file.write_all_at(&bytes, written)?;
-                    written += bytes.len() as u64;
-                    bytes.clear();
-                }
+        let mut fill = |file: &dyn DiskFile| self.copy_parts(&index, file, &mut unread);
+        let made = publish::publish_with(&*self.disk, &name, len, &mut fill);
+        let made = match made {
+            // What it replaces is given back, so the reserve gets more than it gives.
+            Err(full) if full.kind() == io::ErrorKind::StorageFull => {
+                self.pack_into_spare(&name, len, fill, full)
             }
-            file.write_all_at(&bytes, written)
-        });
+            made => made,
+        };
         match (made, unread) {
             (Ok(_), _) => Ok(record),
             (Err(_), Some(error)) => Err(error),
@@ -233,6 +220,57 @@ impl Segments {
                 Err(io_error("create", location, error, &*self.disk))
             }
         }
+    }
+
+    /// Writes the index of a pack and copies of its slots.
+    fn copy_parts(
+        &self,
+        index: &PackIndex,
+        file: &dyn DiskFile,
+        unread: &mut Option<Error>,
+    ) -> io::Result<()> {
+        let mut bytes = index.encode();
+        let mut written = 0;
+        for (at, count) in chunks(&index.parts) {
+            let start = bytes.len();
+            bytes.resize(start + count as usize * SLOT_LEN, 0);
+            let read = bytes
+                .get_mut(start..)
+                .map_or(Ok(()), |buf| self.read_slots(at, buf));
+            if let Err(error) = read {
+                *unread = Some(error);
+                return Err(io::Error::other("the slots to be packed cannot be read"));
+            }
+            // Runs are short, and many writes of a slot each would be slow.
+            if bytes.len() >= COPY_SLOTS as usize * SLOT_LEN {
+                file.write_all_at(&bytes, written)?;
+                written += bytes.len() as u64;
+                bytes.clear();
+            }
+        }
+        file.write_all_at(&bytes, written)
+    }
+
+    /// Makes a pack out of a spare; what it does not need of it is a hole, if the file system can.
+    fn pack_into_spare(
+        &self,
+        name: &str,
+        len: u64,
+        mut fill: impl FnMut(&dyn DiskFile) -> io::Result<()>,
+        full: io::Error,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        let rest = offset(self.geometry.segment_slots) - len;
+        let taken = self.take_for(name, |file| {
+            fill(file)?;
+            match rest > 0 {
+                true => file.punch(len, rest).or_else(|error| match error.kind() {
+                    io::ErrorKind::Unsupported => Ok(()),
+                    _ => Err(error),
+                }),
+                false => Ok(()),
+            }
+        })?;
+        taken.ok_or(full)
     }
 
     /// Takes a file away, and forgets the virtual segments that are in it. Nothing may need their

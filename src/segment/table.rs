@@ -12,7 +12,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::format::pack::PackRecord;
 use crate::segment::file::Segment;
 use crate::segment::pack::Pack;
-use crate::sync::{Arc, AtomicBool, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, Ordering, RwLock, Weak};
 use crate::units::{PackId, SegmentId, SlotAddr};
 
 /// Salt of a subkey.
@@ -62,6 +62,8 @@ struct Known {
     /// The pack that it is in, if not in a file of its own.
     pack: Option<PackId>,
     open: Option<Open<Segment>>,
+    /// Those that somebody may hold though they are not open here any more.
+    held: Vec<Weak<Segment>>,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,18 @@ impl Known {
 
     fn segment(&self) -> Option<Arc<Segment>> {
         self.open.as_ref().map(Open::get)
+    }
+
+    /// Takes the open file out, and keeps an eye on it.
+    fn close(&mut self) -> Option<Arc<Segment>> {
+        let closed = self.open.take()?.file;
+        self.watch(&closed);
+        Some(closed)
+    }
+
+    fn watch(&mut self, segment: &Arc<Segment>) {
+        self.held.retain(|held| held.strong_count() > 0);
+        self.held.push(Arc::downgrade(segment));
     }
 }
 
@@ -149,12 +163,13 @@ impl Table {
     pub(super) fn insert(&self, segment: Arc<Segment>) -> Arc<Segment> {
         let id = segment.id();
         let mut state = self.state.write();
-        if let Some(known) = state.known.get(&id) {
+        if let Some(known) = state.known.get_mut(&id) {
             if let Some(open) = known.segment() {
                 return open;
             }
             // It was packed while its file was opened: whoever opened it may use it once.
             if known.pack.is_some() {
+                known.watch(&segment);
                 return segment;
             }
         }
@@ -197,9 +212,7 @@ impl Table {
         for &segment in &record.segments {
             let known = state.known.entry(segment).or_default();
             known.pack = Some(id);
-            closed
-                .segments
-                .extend(known.open.take().map(|open| open.file));
+            closed.segments.extend(known.close());
         }
         let is_packed = |segment: &SegmentId| record.segments.binary_search(segment).is_ok();
         state
@@ -228,6 +241,18 @@ impl Table {
             Some(pack) => state.segments_in(&pack.record),
             None => Vec::new(),
         }
+    }
+
+    /// Closes the file of a segment, and says whether somebody holds it all the same.
+    pub(super) fn close(&self, id: SegmentId) -> bool {
+        let mut state = self.state.write();
+        state.open.retain(|&open| open != FileId::Segment(id));
+        let closed = state.known.get_mut(&id).and_then(Known::close);
+        drop(state);
+        drop(closed);
+        let state = self.state.read();
+        let held = state.known.get(&id).map(|known| &known.held);
+        held.is_some_and(|held| held.iter().any(|held| held.strong_count() > 0))
     }
 
     /// Forgets a virtual segment that is no more.

@@ -1,15 +1,16 @@
 //! Creating, branching, renaming, resizing and deleting heads: each one batch, durable on return.
 
 use crate::catalog::{
-    Head, HeadKey, NewHead, Plan, branch_head, check_snapshot_name, check_volume_name, create_head,
+    Head, HeadKey, NewHead, Plan, branch_head, check_name, check_volume_name, create_head,
 };
 use crate::error::{Error, Result};
 use crate::format::batch::header_len;
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::record::{PageRange, Record};
-use crate::store::erase::check_unprotected;
 use crate::store::info::SnapshotType;
 use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
+use crate::store::quota::HEAD_SLOTS;
+use crate::store::reserve::{Purpose, RECORD_SLOTS};
 use crate::store::write::Clear;
 use crate::sync::{Arc, Ordering};
 use crate::units::{HeadId, KeyId, Location, PageNo, ResourceId, SlotAddr};
@@ -22,6 +23,7 @@ const LEN_MAX: u64 = i64::MAX as u64;
 pub(super) enum Making {
     Clone,
     Snapshot(SnapshotType),
+    Pin,
 }
 
 impl Making {
@@ -29,6 +31,7 @@ impl Making {
         match self {
             Self::Clone => HeadKind::Volume,
             Self::Snapshot(_) => HeadKind::Snapshot,
+            Self::Pin => HeadKind::Pin,
         }
     }
 }
@@ -47,7 +50,8 @@ impl Inner {
         let len = self.check_len(len)?;
         self.check_free(HeadKind::Volume, &name)?;
         let new = self.new_head(HeadKind::Volume, name, state, key)?;
-        let mut commit = self.commit.lock();
+        self.make_room(HEAD_SLOTS)?;
+        let mut commit = self.commit_for(Purpose::Growth, RECORD_SLOTS, 0)?;
         self.check_free(HeadKind::Volume, &new.name)?;
         self.check_head_quota(&commit)?;
         let plan = create_head(&self.state.read(), new, len, &*self.random);
@@ -68,10 +72,7 @@ impl Inner {
     ) -> Result<Arc<Runtime>> {
         self.writable()?;
         let kind = making.kind();
-        let name = match kind {
-            HeadKind::Volume => check_volume_name(name)?,
-            HeadKind::Snapshot => check_snapshot_name(name)?,
-        };
+        let name = check_name(kind, name)?;
         self.check_free(kind, &name)?;
         let source_keys = self.keys(source)?;
         self.fold(source.head)?;
@@ -80,7 +81,8 @@ impl Inner {
             automated,
             ..self.new_head(kind, name, HeadState::Available, key)?
         };
-        let mut commit = self.commit.lock();
+        self.make_room(HEAD_SLOTS)?;
+        let mut commit = self.commit_for(Purpose::Growth, RECORD_SLOTS, 0)?;
         self.check_free(kind, &new.name)?;
         self.check_head_quota(&commit)?;
         let head = self.head(source.head, source.kind)?;
@@ -138,6 +140,7 @@ impl Inner {
         }
         let bytes = vec![0; header_len(encoded.len())];
         self.append_plain(commit, &encoded, bytes, 0)?;
+        commit.credit.add_records(encoded.len());
         let mut state = self.state.write();
         for record in records {
             // The log has it, so memory must not go on without it.
@@ -214,10 +217,11 @@ impl Inner {
     pub fn update(
         &self,
         runtime: &Runtime,
+        purpose: Purpose,
         change: impl FnOnce(&mut HeadRecord) -> Result<()>,
     ) -> Result<()> {
         self.writable()?;
-        let mut commit = self.commit.lock();
+        let mut commit = self.commit_for(purpose, RECORD_SLOTS, 0)?;
         let head = self.head(runtime.head, runtime.kind)?;
         let mut record = head.record.clone();
         change(&mut record)?;
@@ -245,7 +249,11 @@ impl Inner {
             Clear::Discard,
             PageNo(first)..PageNo(end.max(first)),
         )?;
-        let mut commit = self.commit.lock();
+        let purpose = match first < end {
+            true => Purpose::Release,
+            false => Purpose::Growth,
+        };
+        let mut commit = self.commit_for(purpose, RECORD_SLOTS, 0)?;
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;
         let mut records = vec![Record::Head(Box::new(HeadRecord {
@@ -267,24 +275,9 @@ impl Inner {
         self.flush()
     }
 
-    /// Makes a head a tombstone. Its keys are not needed.
-    pub fn delete(&self, runtime: &Runtime) -> Result<()> {
-        self.update(runtime, |record| {
-            check_unprotected(record)?;
-            record.state = HeadState::Deleted;
-            Ok(())
-        })?;
-        runtime.forget();
-        self.forget(runtime.head);
-        Ok(())
-    }
-
     /// Finds a head by its name.
     pub fn find(&self, kind: HeadKind, name: &str) -> Result<Head> {
-        let checked = match kind {
-            HeadKind::Volume => check_volume_name(name)?,
-            HeadKind::Snapshot => check_snapshot_name(name)?,
-        };
+        let checked = check_name(kind, name)?;
         self.open()?;
         let found = self.state.read().find(kind, &checked).cloned();
         found.ok_or_else(|| crate::store::inner::gone(kind, name))

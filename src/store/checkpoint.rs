@@ -14,6 +14,7 @@ use crate::format::superblock::{Position, Superblock, TableRef};
 use crate::log::table_parts;
 use crate::slots::SlotSet;
 use crate::store::inner::{Checkpointed, Commit, Inner};
+use crate::store::reserve::batch_nodes_max;
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::units::{HeadId, HeadKeyId, SegmentId, Seq, SlotAddr};
 
@@ -27,8 +28,6 @@ const LOG_SHARE: u64 = 8;
 const FOLD_PAGES: usize = 64;
 /// Batches of nodes after which a checkpoint flushes.
 const FLUSH_BATCHES: u64 = 8;
-/// Most nodes in one batch.
-const BATCH_NODES_MAX: usize = 256;
 
 /// The log that a store of so many bytes may have after its last checkpoint.
 pub(super) fn log_bound(used_len: u64) -> u64 {
@@ -51,6 +50,7 @@ struct Moment {
     position: Position,
     summaries: u64,
     log_len: u64,
+    records_len: u64,
     /// Everything, once the nodes are written.
     catalog: Catalog,
 }
@@ -82,8 +82,9 @@ impl Inner {
 
     /// The log that a recovery would roll forward, as a multiple of its bound.
     fn log_over(&self) -> f64 {
-        let commit = self.commit.lock();
-        commit.log_len as f64 / log_bound(commit.used_len) as f64
+        let mut commit = self.commit.lock();
+        let over = commit.log_len as f64 / log_bound(commit.used_len) as f64;
+        over.max(self.credit_over(&mut commit))
     }
 
     /// Makes a checkpoint unless nothing happened since the last one.
@@ -137,7 +138,11 @@ impl Inner {
         closing: bool,
     ) -> Result<()> {
         let mut own_batches = self.write_nodes(&mut moment)?;
-        let tables = self.write_tables(&moment, &mut own_batches)?;
+        let mut table_slots = 0;
+        let tables = self.write_tables(&moment, &mut own_batches, &mut table_slots)?;
+        if closing {
+            self.blank_end()?;
+        }
         self.flush()?;
         let (end, summaries) = {
             let commit = self.commit.lock();
@@ -157,13 +162,17 @@ impl Inner {
             ..last.superblock.clone()
         };
         self.write_superblock(&superblock)?;
-        last.superblock = superblock;
+        let older = std::mem::replace(&mut last.superblock, superblock);
         self.install_written(&moment.catalog);
         let mut commit = self.commit.lock();
         commit.log_len = match is_quiet {
             true => 0,
             false => commit.log_len - moment.log_len,
         };
+        commit
+            .credit
+            .end_checkpoint(table_slots, moment.records_len);
+        commit.kept_from = older.position.end;
         drop(commit);
         self.claim_head_keys(last, &moment.catalog)?;
         self.raise_mark(&last.superblock.position)
@@ -188,7 +197,7 @@ impl Inner {
             // Leaves are read before the lock is taken.
             let pages = before.tree.overlaid(&self.nodes, FOLD_PAGES)?;
             before.tree.load(&self.nodes, &pages)?;
-            let commit = self.commit.lock();
+            let mut commit = self.commit.lock();
             self.usable()?;
             let Some(mut head) = head() else { break };
             let key_epoch = head.record.key_epoch;
@@ -198,10 +207,17 @@ impl Inner {
                 tree: head.tree,
                 ..Changed::default()
             };
-            let seq = commit.log.position().seq;
-            self.state.write().install(id, changed, seq);
+            self.install(&mut commit, id, changed);
         }
         Ok(())
+    }
+
+    /// Gives a head a page table that was changed.
+    pub fn install(&self, commit: &mut Commit, head: HeadId, changed: Changed<'_>) {
+        let made = changed.tree.made();
+        let seq = commit.log.position().seq;
+        let gone = self.state.write().install(head, changed, seq);
+        commit.credit.change_nodes(made, gone);
     }
 
     /// What the checkpoint is of, and the slots of whose death it is the first to know.
@@ -217,6 +233,7 @@ impl Inner {
             position: commit.log.position(),
             summaries: commit.summaries,
             log_len: commit.log_len,
+            records_len: commit.credit.records_len(),
             catalog: state.clone(),
         };
         (moment, dead)
@@ -224,8 +241,7 @@ impl Inner {
 
     /// Writes all nodes that have no place yet, children before parents. Returns the batches.
     fn write_nodes(&self, moment: &mut Moment) -> Result<u64> {
-        let segment_slots = self.segments.geometry().segment_slots as usize;
-        let batch_max = BATCH_NODES_MAX.min(segment_slots - 2);
+        let batch_max = batch_nodes_max(self.segments.geometry().segment_slots);
         let mut batches = 0;
         let trees: Vec<PageTable> = moment
             .catalog
@@ -305,7 +321,12 @@ impl Inner {
         Ok((hash, place.body()))
     }
 
-    fn write_tables(&self, moment: &Moment, batches: &mut u64) -> Result<TableRef> {
+    fn write_tables(
+        &self,
+        moment: &Moment,
+        batches: &mut u64,
+        slots: &mut u64,
+    ) -> Result<TableRef> {
         let mut previous = None;
         for (part, rest) in (0..).zip(self.table(moment)?) {
             let mut records = Vec::new();
@@ -321,6 +342,7 @@ impl Inner {
             };
             previous = Some(TableRef { at, hash });
             *batches += 1;
+            *slots += u64::from(header_slots);
         }
         Ok(previous.expect("BUG: there is at least one part"))
     }

@@ -19,7 +19,7 @@
 use crate::error::{Error, Result};
 use crate::format::batch::header_len;
 use crate::format::superblock::Superblock;
-use crate::io::Disk;
+use crate::io::{Disk, GrowBuf};
 use crate::log::{Place, Superblocks};
 use crate::segment::Segments;
 use crate::store::inner::{Commit, Inner};
@@ -122,7 +122,7 @@ impl Inner {
         place: Place,
         salt: [u8; 12],
         records: &[u8],
-        bytes: Vec<u8>,
+        bytes: impl GrowBuf,
     ) -> Result<[u8; 32]> {
         let durable_through = Seq(self.durable_through.load(Ordering::SeqCst));
         let before = commit.log.position().end.segment;
@@ -156,6 +156,18 @@ impl Inner {
         self.counters.batches.add(1);
         self.counters.appended_bytes.add(len);
         Ok(hash)
+    }
+
+    /// Lets the log end where nothing seems to be: then the next process goes on there.
+    pub fn blank_end(&self) -> Result<()> {
+        let mut commit = self.commit.lock();
+        self.usable()?;
+        let at = commit.log.position().end;
+        let blanked = commit.log.blank_end(&self.segments);
+        let changed = blanked.inspect_err(|_| self.poisoned.store(true, Ordering::SeqCst))?;
+        let is_noted = commit.unsynced.last().map(|last| last.id()) == Some(at.segment);
+        commit.unsynced.extend(changed.filter(|_| !is_noted));
+        Ok(())
     }
 
     /// Adds a change to the last batch, at the place just found there.

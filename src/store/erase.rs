@@ -13,6 +13,7 @@ use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::entry::Entry;
 use crate::format::record::Record;
 use crate::store::inner::{Inner, Runtime, kind_of, kms_error};
+use crate::store::reserve::{Purpose, RECORD_SLOTS};
 use crate::units::{HeadId, HeadKeyId, KeyEpoch, PageNo, ResourceId};
 
 /// What erasing a volume or snapshot destroys, and what stays readable through whom.
@@ -84,8 +85,7 @@ impl Inner {
         self.writable()?;
         check_unprotected(&self.head_of(runtime)?.record)?;
         let sealed = self.sealed(runtime)?;
-        let mut commit = self.commit.lock();
-        self.usable()?;
+        let mut commit = self.commit_for(Purpose::Release, RECORD_SLOTS, 0)?;
         let record = self.head_of(runtime)?.record;
         check_unprotected(&record)?;
         let (plan, destroyed, dead) = {
@@ -176,11 +176,17 @@ fn plan(state: &Catalog, reach: &Reach, sealed: &Sealed) -> ErasePlan {
 }
 
 fn name_of(state: &Catalog, id: HeadId) -> String {
-    let record = state.any_head(id).map(|head| &head.record);
-    record.map_or_else(String::new, |record| match record.kind {
+    let head = state.any_head(id);
+    head.map_or_else(String::new, |head| display_name(&head.record))
+}
+
+/// `NAME` of a volume, `@NAME` of a snapshot, `pin NAME`.
+pub(super) fn display_name(record: &HeadRecord) -> String {
+    match record.kind {
         HeadKind::Volume => record.name.clone(),
         HeadKind::Snapshot => format!("@{}", record.name),
-    })
+        HeadKind::Pin => format!("pin {}", record.name),
+    }
 }
 
 #[cfg(test)]

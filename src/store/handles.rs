@@ -1,12 +1,11 @@
 //! The handle on an open store.
 
-use crate::catalog::Head;
 use crate::error::Result;
 use crate::format::catalog::{HeadKind, HeadState};
 use crate::format::quota::Quota;
 use crate::format::superblock::FORMAT_VERSION;
 use crate::store::import::Import;
-use crate::store::info::{DeletionPlan, SnapshotInfo, StoreInfo, VolumeInfo};
+use crate::store::info::{SnapshotInfo, StoreInfo, VolumeInfo};
 use crate::store::inner::Inner;
 use crate::store::quota::QuotaInfo;
 use crate::store::reclaim::Goal;
@@ -137,18 +136,6 @@ impl Store {
         self.0.checkpoint()
     }
 
-    /// What deleting these volumes and snapshots, all at once, would free; exact. Nothing is changed.
-    pub fn plan_deletion(&self, volumes: &[&str], snapshots: &[&str]) -> Result<DeletionPlan> {
-        let volumes = volumes
-            .iter()
-            .map(|name| self.0.find(HeadKind::Volume, name));
-        let snapshots = snapshots
-            .iter()
-            .map(|name| self.0.find(HeadKind::Snapshot, name));
-        let heads: Vec<Head> = volumes.chain(snapshots).collect::<Result<_>>()?;
-        Ok(self.0.plan_deletion(&heads))
-    }
-
     /// Gives the space of dead pages back, until the store takes no more than its target: removes
     /// files without a live page, punches holes, and copies what is left of others. Makes the
     /// checkpoints that this needs. `step` is told how far it is after each step; if it returns
@@ -168,7 +155,10 @@ impl Store {
     pub fn close(self) -> Result<()> {
         let closed = match self.0.read_only {
             true => Ok(()),
-            false => self.0.last_checkpoint(),
+            false => {
+                self.0.restock_to_close();
+                self.0.last_checkpoint()
+            }
         };
         {
             // Whoever is about to append has looked before and has the lock, or will look after.

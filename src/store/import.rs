@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::catalog::HeadState;
+use crate::store::reserve::Purpose;
 use crate::store::volume::Volume;
 
 /// A volume that is being filled. Dropping it leaves the volume `importing` until the next open.
@@ -18,15 +19,17 @@ impl Import {
     pub(super) fn begin(volume: Volume) -> Result<Self> {
         volume
             .store
-            .update(&volume.runtime, |record| match record.state {
-                HeadState::Available | HeadState::ImportFailed => {
-                    record.state = HeadState::Importing;
-                    Ok(())
+            .update(&volume.runtime, Purpose::Growth, |record| {
+                match record.state {
+                    HeadState::Available | HeadState::ImportFailed => {
+                        record.state = HeadState::Importing;
+                        Ok(())
+                    }
+                    state => Err(Error::InvalidState {
+                        name: record.name.clone(),
+                        state: state.as_str(),
+                    }),
                 }
-                state => Err(Error::InvalidState {
-                    name: record.name.clone(),
-                    state: state.as_str(),
-                }),
             })?;
         Ok(Self { volume })
     }
@@ -38,10 +41,12 @@ impl Import {
 
     /// Makes everything written durable, then the volume available.
     pub fn finish(self) -> Result<Volume> {
-        self.volume.store.update(&self.volume.runtime, |record| {
-            record.state = HeadState::Available;
-            Ok(())
-        })?;
+        self.volume
+            .store
+            .update(&self.volume.runtime, Purpose::Release, |record| {
+                record.state = HeadState::Available;
+                Ok(())
+            })?;
         Ok(self.volume)
     }
 
@@ -51,9 +56,11 @@ impl Import {
         if is_new {
             return self.volume.delete();
         }
-        self.volume.store.update(&self.volume.runtime, |record| {
-            record.state = HeadState::ImportFailed;
-            Ok(())
-        })
+        self.volume
+            .store
+            .update(&self.volume.runtime, Purpose::Release, |record| {
+                record.state = HeadState::ImportFailed;
+                Ok(())
+            })
     }
 }

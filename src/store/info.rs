@@ -112,18 +112,6 @@ pub struct SnapshotInfo {
     pub created_at_ms: u64,
 }
 
-/// What deleting volumes and snapshots would free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeletionPlan {
-    /// Bytes of pages that only they map.
-    pub freed_bytes: u64,
-    /// Bytes of page-table nodes that would be freed with them.
-    pub freed_metadata_bytes: u64,
-    /// Bytes of their pages that others map, too. Pages that several of them map count for each.
-    pub shared_bytes: u64,
-}
-
 /// What a volume or snapshot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -182,19 +170,6 @@ impl SnapshotInfo {
 }
 
 impl Inner {
-    /// What deleting these heads at once would free. Exact, settled or not.
-    pub fn plan_deletion(&self, heads: &[Head]) -> DeletionPlan {
-        let page_len = u64::from(self.page_len());
-        let open = heads.iter().map(|head| head.record.lineage).collect();
-        let freed = self.state.read().lineage().freed_with(&open);
-        let mapped: u64 = heads.iter().map(|head| head.page_count).sum();
-        DeletionPlan {
-            freed_bytes: freed.pages * page_len,
-            freed_metadata_bytes: freed.nodes * SLOT_LEN as u64,
-            shared_bytes: mapped.saturating_sub(freed.pages) * page_len,
-        }
-    }
-
     /// What a head takes. Costs nothing but looking at counts and deadlists.
     pub fn usage(&self, runtime: &Runtime) -> Result<Usage> {
         let head = self.head_of(runtime)?;

@@ -18,6 +18,7 @@ use crate::source::{Clock, Random};
 use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
 use crate::store::reclaim::Reclaim;
+use crate::store::reserve::{Credit, Relief};
 use crate::store::stats::Counters;
 use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
@@ -29,7 +30,7 @@ const ATOMIC_LEN_MAX: u64 = 1 << 20;
 
 /// An open store.
 ///
-/// Locks are taken in this order: page locks of a head, checkpoint, reclaim, the turn to sync,
+/// Locks are taken in this order: page locks of a head, relief, checkpoint, reclaim, the turn to sync,
 /// commit, keys of a head, state; the others are leaves.
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -56,8 +57,14 @@ pub(super) struct Inner {
     /// Bytes that the store may take for each live one.
     pub space_target: f64,
     pub auto_reclaim: bool,
+    /// Bytes a second that the store's thread reads and copies for removal and reclaim.
+    pub reclaim_rate: Option<u64>,
+    /// Bytes that were dead when making room was of no use.
+    pub no_room_len: AtomicU64,
     /// Bytes of segments from which on whoever writes helps to give space back.
     pub crowded_len: AtomicU64,
+    /// How the last attempt to help a full disk went. Held while one is made.
+    pub relief: Mutex<Relief>,
     /// The end of the log. Whoever holds it decides what the next batch is.
     pub commit: Mutex<Commit>,
     /// The catalog as of the last batch.
@@ -85,12 +92,16 @@ pub(super) struct Commit {
     pub unsynced: Vec<Arc<Segment>>,
     /// Bytes that a recovery would roll forward.
     pub log_len: u64,
+    /// Where the log begins for a recovery from the older superblock.
+    pub kept_from: SlotAddr,
     /// Bytes of the store's segments, in full or written.
     pub used_len: u64,
     /// Bytes of the tail behind the log's end, which do not count yet.
     pub tail_free_len: u64,
     /// Summaries that were appended.
     pub summaries: u64,
+    /// What a checkpoint will take.
+    pub credit: Credit,
 }
 
 /// The last checkpoint.
@@ -356,7 +367,7 @@ impl Runtime {
     /// Whether a head in this state may be changed.
     pub fn check_writable(head: &Head) -> Result<()> {
         match (head.record.kind, head.record.state) {
-            (HeadKind::Snapshot, _) => Err(Error::ReadOnly),
+            (HeadKind::Snapshot | HeadKind::Pin, _) => Err(Error::ReadOnly),
             (_, HeadState::ImportFailed) => Err(Error::InvalidState {
                 name: head.record.name.clone(),
                 state: HeadState::ImportFailed.as_str(),
@@ -379,6 +390,7 @@ pub(super) fn kind_of(kind: HeadKind) -> Kind {
     match kind {
         HeadKind::Volume => Kind::Volume,
         HeadKind::Snapshot => Kind::Snapshot,
+        HeadKind::Pin => Kind::Pin,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Stores: public handles, options, opening and closing, and the one place that orders writes
 //! and syncs (`commit`).
 
+mod account;
 mod branch;
 mod checkpoint;
 mod commit;
 mod cursor;
+mod delete;
 mod erase;
 mod handles;
 mod import;
@@ -14,12 +16,14 @@ mod mark;
 mod nodes;
 mod open;
 mod options;
+mod pin;
 mod quota;
 mod read;
 mod reclaim;
 mod rekey;
 mod remove;
 mod repair;
+mod reserve;
 mod rewrap;
 mod snapshot;
 mod space;
@@ -27,15 +31,17 @@ mod stats;
 mod volume;
 mod worker;
 mod write;
+mod write_many;
 
+pub use account::{Charge, SpaceInfo};
 pub use cursor::Cursor;
+pub use delete::{DeletionPart, DeletionPlan, SharedWith};
 pub use erase::{ErasePlan, StillReadable};
 pub use handles::Store;
 pub use import::Import;
-pub use info::{
-    DeletionPlan, DeletionProtection, SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo,
-};
+pub use info::{DeletionProtection, SnapshotInfo, SnapshotType, StoreInfo, Usage, VolumeInfo};
 pub use options::{Machine, Options, Revocation};
+pub use pin::{Pin, PinInfo};
 pub use quota::QuotaInfo;
 pub use rekey::{Rekey, RekeyPlan, RekeyStart, RekeyStep};
 pub use repair::Repaired;

@@ -20,6 +20,7 @@ use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
 use crate::store::mark;
 use crate::store::nodes::NodeCache;
 use crate::store::options::{Machine, Options, Revocation};
+use crate::store::reserve::Credit;
 use crate::store::stats::Counters;
 use crate::store::worker::Bell;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, RwLock};
@@ -108,6 +109,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         Access::ReadWrite
     };
     let (superblocks, candidates) = Superblocks::open(&*disk, access)?;
+    let older: Vec<_> = candidates.iter().map(Candidate::log_start).collect();
     let (superblock, store_key) = unlock(candidates, &*kms)?;
     let segments = Arc::new(Segments::new(
         disk.clone(),
@@ -117,7 +119,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
     ));
     let nodes = NodeCache::new(segments.clone(), options.cache_bytes);
     let log_key = store_key.derive(Label::Log);
-    let mut catalog = load_catalog(&superblock, &segments, &nodes, options)?;
+    let (mut catalog, tables_len) = load_catalog(&superblock, &segments, &nodes, options)?;
     let scan = scan(&segments, &log_key, &superblock)?;
     roll_forward(&mut catalog, &scan, &segments, &nodes, options)?;
     let checked = mark::check(
@@ -131,12 +133,14 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         true => catalog.next().key_epoch,
         false => checked.first_key_epoch,
     };
+    segments.find_spares(access)?;
     if !read_only {
         remove_temporary(&*disk)?;
         sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
         // Not before: a pack's record must be durable.
         segments.remove_stale()?;
     }
+    let kept_from = kept_from(&superblock, &older);
     let log = log_writer(log_key, &superblock, &scan, &segments)?;
     let tail_free_len = tail_free_len(&log, &segments);
     let used_len = segments.allocated()?.saturating_sub(tail_free_len);
@@ -166,13 +170,18 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
             log,
             unsynced: Vec::new(),
             log_len: log_len(&scan),
+            kept_from,
             used_len,
             tail_free_len,
             summaries: 0,
+            credit: Credit::new(tables_len, records_len(&scan)),
         }),
+        relief: Mutex::default(),
         reclaim: Mutex::default(),
         space_target: options.space_target,
         auto_reclaim: options.auto_reclaim,
+        reclaim_rate: options.reclaim_rate,
+        no_room_len: AtomicU64::new(0),
         crowded_len: AtomicU64::new(u64::MAX),
         state: RwLock::new(catalog),
         salt: Mutex::default(),
@@ -264,15 +273,16 @@ fn unlock(candidates: Vec<Candidate>, kms: &dyn KeyService) -> Result<(Superbloc
     })
 }
 
+/// The catalog that the tables hold, and their length in bytes.
 fn load_catalog(
     superblock: &Superblock,
     segments: &Segments,
     nodes: &NodeCache,
     options: &Options,
-) -> Result<Catalog> {
+) -> Result<(Catalog, u64)> {
     let mut catalog = Catalog::new(superblock.next, superblock.geometry.page_slots());
     let Some(tables) = superblock.tables else {
-        return Ok(catalog);
+        return Ok((catalog, 0));
     };
     let context = Context {
         nodes,
@@ -280,7 +290,12 @@ fn load_catalog(
         at: tables.at,
         seq: superblock.position.seq,
     };
+    let mut encoded = Vec::new();
+    let mut len = 0;
     for record in load_tables(segments, tables)? {
+        record.encode(&mut encoded);
+        len += encoded.len() as u64;
+        encoded.clear();
         match &record {
             Record::Salt(salt) => {
                 let at = SlotAddr {
@@ -306,7 +321,7 @@ fn load_catalog(
             }
         }
     }
-    Ok(catalog)
+    Ok((catalog, len))
 }
 
 fn roll_forward(
@@ -399,6 +414,17 @@ fn log_len(scan: &Scan) -> u64 {
         .iter()
         .map(|batch| batch.after.end.slot - batch.at.slot);
     slots.map(u64::from).sum::<u64>() * SLOT_LEN as u64
+}
+
+fn records_len(scan: &Scan) -> u64 {
+    let lens = scan.batches.iter().map(|batch| batch.records.len() as u64);
+    lens.sum()
+}
+
+/// Where the log begins for a recovery from the older superblock, if there is one.
+fn kept_from(superblock: &Superblock, all: &[SlotAddr]) -> SlotAddr {
+    let before = all.iter().filter(|at| **at <= superblock.position.end);
+    before.min().copied().unwrap_or(superblock.position.end)
 }
 
 /// What a crash left of a file that was being made.

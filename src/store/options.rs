@@ -39,6 +39,7 @@ pub struct Options {
     pub(super) fanout: Fanout,
     pub(super) space_target: f64,
     pub(super) auto_reclaim: bool,
+    pub(super) reclaim_rate: Option<u64>,
 }
 
 /// The machine under a store: where files are, what time it is, and where randomness comes from.
@@ -67,6 +68,7 @@ impl Default for Options {
             fanout: Fanout::default(),
             space_target: 1.35,
             auto_reclaim: true,
+            reclaim_rate: None,
         }
     }
 }
@@ -131,7 +133,7 @@ impl Options {
         self
     }
 
-    /// How much a store may take of the disk as a multiple of what is live, beside its log and 192 MiB:
+    /// How much a store may take of the disk as a multiple of what is live, beside its log and 160 MiB:
     /// 1.35 by default, at least 1.05. Less costs more copying: see `docs/decisions/`.
     pub fn space_target(mut self, ratio: f64) -> Self {
         self.space_target = if ratio >= 1.05 { ratio } else { 1.05 };
@@ -142,6 +144,14 @@ impl Options {
     /// workers there is no such thread. [`Store::reclaim`] does it at once.
     pub fn auto_reclaim(mut self, auto: bool) -> Self {
         self.auto_reclaim = auto;
+        self
+    }
+
+    /// Most bytes a second, on average, that the store's thread reads to remove what is deleted and copies to give
+    /// space back; 0 is no bound, as by default. Whoever writes still helps when the store takes far more than
+    /// its target, and [`Store::reclaim`] does not wait.
+    pub fn reclaim_rate(mut self, bytes: u64) -> Self {
+        self.reclaim_rate = (bytes > 0).then_some(bytes);
         self
     }
 

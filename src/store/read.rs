@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::btree::PageTable;
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::{DataEntry, Entry};
+use crate::segment::open_pages;
 use crate::store::inner::{Inner, Runtime, gone};
 use crate::units::{Location, PageNo};
 use crate::volume::{Extents, Piece, check_range, outer_pages, pieces};
@@ -13,6 +14,32 @@ use crate::volume::{Extents, Piece, check_range, outer_pages, pieces};
 struct View {
     tree: PageTable,
     len: u64,
+}
+
+/// Whole pages that lie one behind the other, on disk as in the range that is read. So they are
+/// of one batch: between two there are header slots.
+#[derive(Default)]
+struct Run {
+    pages: Vec<(PageNo, DataEntry)>,
+    /// Where they begin in the range.
+    start: usize,
+}
+
+impl Run {
+    /// Whether a page is the next one, in the range and on disk.
+    fn goes_on_at(&self, page: PageNo, entry: &DataEntry, page_slots: u32) -> bool {
+        self.pages.last().is_some_and(|(last_page, last)| {
+            last_page.0 + 1 == page.0
+                && last.key_epoch == entry.key_epoch
+                && last.at.segment == entry.at.segment
+                && last.at.slot + page_slots == entry.at.slot
+        })
+    }
+
+    fn start_at(&mut self, start: usize) {
+        self.pages.clear();
+        self.start = start;
+    }
 }
 
 impl Inner {
@@ -41,15 +68,26 @@ impl Inner {
         }
         let mut mapped = view.tree.iter(&self.nodes, pages);
         let mut next = mapped.next().transpose()?;
+        let mut run = Run::default();
         for piece in pieces {
             let entry = next.filter(|(page, _)| *page == piece.page);
             let entry = entry.map(|(_, entry)| entry);
-            self.read_piece(runtime, entry.as_ref(), &piece, buf)?;
+            match &entry {
+                Some(Entry::Data(entry)) if piece.in_page.len() == page_len as usize => {
+                    let page_slots = self.segments.geometry().page_slots();
+                    if !run.goes_on_at(piece.page, entry, page_slots) {
+                        self.open_run(runtime, &run, buf)?;
+                        run.start_at(piece.in_range.start);
+                    }
+                    run.pages.push((piece.page, *entry));
+                }
+                _ => self.read_piece(runtime, entry.as_ref(), &piece, buf)?,
+            }
             if entry.is_some() {
                 next = mapped.next().transpose()?;
             }
         }
-        Ok(())
+        self.open_run(runtime, &run, buf)
     }
 
     /// What reading needs of a head, as it is now.
@@ -86,7 +124,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Copies a page's ciphertext out and decrypts it in place. On an error `buf` is zeroed.
     fn open_page(
         &self,
         runtime: &Runtime,
@@ -94,18 +131,38 @@ impl Inner {
         entry: &DataEntry,
         buf: &mut [u8],
     ) -> Result<()> {
+        self.open_pages(runtime, &[(page, *entry)], buf)
+    }
+
+    fn open_run(&self, runtime: &Runtime, run: &Run, buf: &mut [u8]) -> Result<()> {
+        if run.pages.is_empty() {
+            return Ok(());
+        }
+        let len = run.pages.len() * self.page_len() as usize;
+        self.open_pages(runtime, &run.pages, &mut buf[run.start..run.start + len])
+    }
+
+    /// Copies the ciphertext of pages of one batch out and decrypts it in place. On an error `buf`
+    /// is zeroed.
+    fn open_pages(
+        &self,
+        runtime: &Runtime,
+        pages: &[(PageNo, DataEntry)],
+        buf: &mut [u8],
+    ) -> Result<()> {
         let keys = self.keys(runtime)?;
-        let salt = self.segments.copy_page(entry.at, buf)?;
+        let (page, entry) = &pages[0];
+        let salt = self.segments.copy_pages(entry.at, buf)?;
         let unknown = Damage::Inconsistent("its salt is not known");
-        let salt = salt.ok_or_else(|| self.damaged(runtime, page, entry, unknown))?;
+        let salt = salt.ok_or_else(|| self.damaged(runtime, *page, entry, unknown))?;
         let unlock = || {
             let head = self.head(runtime.head, runtime.kind)?;
             self.epoch_key(&keys, &head, entry.key_epoch, entry.at)
         };
         let opener = keys.opener(entry.key_epoch, salt, unlock);
         let opened = opener.and_then(|opener| {
-            let opened = opener.open(page, entry, buf);
-            opened.map_err(|damage| self.damaged(runtime, page, entry, damage))
+            let opened = open_pages(&opener, pages, buf, self.pool.as_ref());
+            opened.map_err(|(page, entry, damage)| self.damaged(runtime, page, &entry, damage))
         });
         if opened.is_err() {
             buf.fill(0);

@@ -24,8 +24,10 @@ use crate::sync::Ordering;
 use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr};
 
 /// What a store may take beside its target and the log that is to be rolled forward: a segment
-/// that is made ahead, one that is being packed, and one that is filled.
-pub(super) const SLACK_LEN: u64 = 192 << 20;
+/// that is made ahead, one that is being packed, and half of one that is filled.
+const SLACK_LEN: u64 = 160 << 20;
+/// However many spares there are.
+const SLACK_LEN_MIN: u64 = 64 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
 const PUNCH_SLOTS_MIN: u32 = 16;
 /// What one step does at most, if it does not pack.
@@ -44,7 +46,7 @@ pub(super) enum Goal {
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Files that were removed because nothing in them was live.
+    /// Files that were removed because nothing in them was live, or made spares.
     pub dropped_files: u64,
     /// Holes that were punched.
     pub punched_runs: u64,
@@ -54,6 +56,8 @@ pub(super) struct Progress {
     pub moved_bytes: u64,
     /// Bytes that the store takes less now.
     pub freed_bytes: u64,
+    /// Bytes of files that became spares.
+    pub recycled_bytes: u64,
     /// There was nothing more to do.
     pub is_done: bool,
 }
@@ -77,8 +81,8 @@ pub(super) struct Reclaim {
     unreadable: HashSet<FileId>,
     /// The file system punches no holes.
     cannot_punch: bool,
-    /// The first segment that a recovery could read, as of that generation.
-    protected: Option<(u64, SegmentId)>,
+    /// The first segment that a recovery could read, as of superblocks of these generations.
+    protected: Option<(Vec<u64>, SegmentId)>,
 }
 
 /// The files of a store, and how many slots it may have beside its live ones.
@@ -129,7 +133,13 @@ impl Inner {
                 Action::Punch(file, run) => {
                     self.punch(*file, run.clone(), &mut reclaim, &mut progress)?;
                 }
-                Action::Pack(victims) => self.pack(victims, live, &mut reclaim, &mut progress)?,
+                Action::Pack(victims) => {
+                    match self.pack(victims, live, &mut reclaim, &mut progress) {
+                        // Not even the reserve has a place for it: the rest has to do.
+                        Err(Error::NoSpace { .. }) => progress.is_done = true,
+                        packed => packed?,
+                    }
+                }
             }
         }
         self.note_progress(&progress);
@@ -142,11 +152,12 @@ impl Inner {
         counters.moved_bytes.add(progress.moved_bytes);
         counters.freed_bytes.add(progress.freed_bytes);
         let mut commit = self.commit.lock();
-        commit.used_len = commit.used_len.saturating_sub(progress.freed_bytes);
+        let gone = progress.freed_bytes + progress.recycled_bytes;
+        commit.used_len = commit.used_len.saturating_sub(gone);
     }
 
     fn policy(&self, goal: Goal) -> Policy {
-        let slack = log_bound(self.commit.lock().used_len) + SLACK_LEN;
+        let slack = log_bound(self.commit.lock().used_len) + self.slack_len();
         let (space_target, slack) = match goal {
             Goal::Target => (self.space_target, slack / SLOT_LEN as u64),
             Goal::Compact => (0.0, 0),
@@ -158,6 +169,13 @@ impl Inner {
             punch_min: PUNCH_SLOTS_MIN,
             parts_max: PARTS_MAX as u64,
         }
+    }
+
+    /// What the files of segments and packs may take beside the target and the log: spares count.
+    pub fn slack_len(&self) -> u64 {
+        SLACK_LEN
+            .saturating_sub(self.segments.spare_len())
+            .max(SLACK_LEN_MIN)
     }
 
     /// What the files are like.
@@ -252,10 +270,15 @@ impl Inner {
         progress: &mut Progress,
     ) -> Result<()> {
         let len = self.segments.allocated_len(file)?.unwrap_or(0);
-        self.segments.remove(file)?;
+        match self.segments.recycle(file)? {
+            true => progress.recycled_bytes += len,
+            false => {
+                self.segments.remove(file)?;
+                progress.freed_bytes += len;
+            }
+        }
         reclaim.punched.remove(&file);
         reclaim.unreadable.remove(&file);
-        progress.freed_bytes += len;
         Ok(())
     }
 
@@ -319,6 +342,7 @@ impl Inner {
             let appended = self.append_plain(&mut commit, &records, bytes, 0);
             // In one with the log: the tables of a checkpoint from here on have to say so.
             if appended.is_ok() {
+                commit.credit.add_records(records.len());
                 self.segments.note_pack(record);
             }
             appended
@@ -347,13 +371,12 @@ impl Inner {
         let mut reclaim = self.reclaim.lock();
         // One that is just being written does not count yet; then there are older ones.
         let (_, candidates) = Superblocks::open(&*self.disk, Access::Read)?;
-        let newest = candidates
-            .first()
-            .map_or(0, |newest| newest.superblock.generation);
-        if let Some((generation, first)) = reclaim.protected
-            && generation == newest
-        {
-            return Ok(first);
+        // All of them: while mirrors are being written one has what the other has not.
+        let generations = candidates.iter().map(|found| found.superblock.generation);
+        let generations: Vec<u64> = generations.collect();
+        match &reclaim.protected {
+            Some((known, first)) if *known == generations => return Ok(*first),
+            _ => {}
         }
         let mut first = SegmentId(u32::MAX);
         for candidate in &candidates {
@@ -363,7 +386,7 @@ impl Inner {
                 first = first.min(first_table_segment(&self.segments, tables)?);
             }
         }
-        reclaim.protected = Some((newest, first));
+        reclaim.protected = Some((generations, first));
         Ok(first)
     }
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::format::entry::Entry;
 use crate::store::inner::{Inner, Runtime};
+use crate::store::reserve::{Purpose, RECORD_SLOTS};
 use crate::store::worker::Opened;
 use crate::store::write::NewPages;
 use crate::sync::Arc;
@@ -163,7 +164,7 @@ impl Inner {
         Runtime::check_writable(&self.head_of(runtime)?)?;
         if start == RekeyStart::NewEpoch {
             let keys = self.keys(runtime)?;
-            let mut commit = self.commit.lock();
+            let mut commit = self.commit_for(Purpose::Growth, RECORD_SLOTS, 0)?;
             let head = self.head(runtime.head, runtime.kind)?;
             self.renew(&mut commit, &head, &keys)?;
         }

@@ -1,30 +1,64 @@
 //! Removing deleted heads: what only they reached dies.
 //!
 //! Nothing of this is in the log: a checkpoint has it, or it is done again after a crash. So
-//! whoever does it holds the checkpoint lock.
+//! whoever does it holds the checkpoint lock. The store's thread does it soon after the delete, a few heads
+//! at a time; without one it is done when a checkpoint begins.
 
 use crate::btree::Found;
 use crate::catalog::Head;
 use crate::error::{Error, Result};
-use crate::format::catalog::{HeadRecord, HeadState};
+use crate::format::catalog::HeadRecord;
 use crate::lineage::{Buckets, Item, ItemKind};
 use crate::store::inner::Inner;
-use crate::units::HeadId;
+use crate::units::{HeadId, SLOT_LEN};
+
+/// The thread removes so many heads before it looks whether something else is due.
+const HEADS_AT_ONCE: usize = 64;
+/// When so much waits for checkpoints to know of its death, they are made.
+const WAITING_LEN_MAX: u64 = 64 << 20;
+
+/// What the store's thread did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Removed {
+    /// Deleted heads that were removed.
+    pub heads: u64,
+    /// Bytes of page tables that were read for it.
+    pub read_bytes: u64,
+    /// There are more of them.
+    pub is_more: bool,
+}
 
 impl Inner {
     /// Removes all deleted heads; how many that were. Costs what they changed since they were
     /// made, not what they map.
     pub fn remove_deleted(&self) -> Result<u64> {
-        let is_deleted = |head: &&Head| head.record.state == HeadState::Deleted;
+        Ok(self.remove_some(usize::MAX)?.heads)
+    }
+
+    /// Removes some of the deleted heads. If much has died the store's space comes back only with
+    /// checkpoints, which may not be due for long: so it makes them.
+    pub fn remove_in_background(&self) -> Result<Removed> {
+        let removed = {
+            let _checkpoint = self.checkpoint.lock();
+            self.writable()?;
+            self.remove_some(HEADS_AT_ONCE)?
+        };
+        let waiting = || self.state.read().space().waiting_count() * SLOT_LEN as u64;
+        if self.auto_reclaim && !removed.is_more && waiting() >= WAITING_LEN_MAX {
+            self.force_checkpoint()?;
+            self.force_checkpoint()?;
+        }
+        Ok(removed)
+    }
+
+    fn remove_some(&self, count: usize) -> Result<Removed> {
         let state = self.state.read();
-        let deleted: Vec<HeadRecord> = state
-            .heads()
-            .filter(is_deleted)
-            .map(|head| head.record.clone())
-            .collect();
+        let deleted = state.deleted().map(|head| head.record.clone());
+        let deleted: Vec<HeadRecord> = deleted.take(count).collect();
+        let is_all = state.deleted().count() == deleted.len();
         drop(state);
         if deleted.is_empty() {
-            return Ok(0);
+            return Ok(Removed::default());
         }
         // Erasing another head destroys what could open it by way of tombstones, so none may go
         // before its key. If the KMS is away they wait for the next checkpoint.
@@ -33,30 +67,37 @@ impl Inner {
             .map(|head| (head.head_key, head.resource_id))
             .collect();
         if self.kms.destroy_head_keys(self.store_id(), &keys).is_err() {
-            return Ok(0);
+            return Ok(Removed::default());
         }
-        let mut removed = 0;
+        let mut removed = Removed::default();
         for head in &deleted {
             match self.remove(head.head) {
-                Ok(()) => removed += 1,
+                Ok(nodes) => {
+                    removed.heads += 1;
+                    removed.read_bytes += nodes * SLOT_LEN as u64;
+                }
                 // What of it cannot be read stays, as a tombstone; others go on.
                 Err(Error::Corrupt { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
+        // One that stays must not be tried again and again.
+        removed.is_more = !is_all && removed.heads > 0;
         Ok(removed)
     }
 
-    fn remove(&self, id: HeadId) -> Result<()> {
+    /// Removes a head; how many nodes were looked at.
+    fn remove(&self, id: HeadId) -> Result<u64> {
         self.fold(id)?;
         let Some(head) = self.state.read().any_head(id).cloned() else {
-            return Ok(());
+            return Ok(0);
         };
         let own = self.own_items(&head)?;
+        let nodes = own.iter().map(|(_, items)| items.counts().nodes).sum();
         let _commit = self.commit.lock();
         self.usable()?;
         self.state.write().remove_head(id, &own);
-        Ok(())
+        Ok(nodes)
     }
 
     /// What was born in the open epoch of a head, which nobody changes any more.

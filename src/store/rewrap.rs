@@ -12,6 +12,7 @@ use crate::format::superblock::{STORE_KEY_LEN_MAX, Superblock, WrappedStoreKey};
 use crate::kms::KmsError;
 use crate::store::inner::{Inner, Runtime, kms_error};
 use crate::store::open::store_key_context;
+use crate::store::reserve::Purpose;
 use crate::units::{HeadKeyId, KeyId, KeyState, ResourceId};
 
 /// What [`Store::rewrap`](crate::Store::rewrap) does, or has done.
@@ -80,7 +81,7 @@ impl Inner {
         // First the key, then its name in the record: what says who wraps it is the KMS.
         let rewrapped = self.kms.rewrap_head_keys(to, self.store_id(), &head);
         rewrapped.map_err(|error| kms_error(error, &record.kms_key))?;
-        self.update(runtime, |record| {
+        self.update(runtime, Purpose::Release, |record| {
             record.kms_key = *to;
             Ok(())
         })

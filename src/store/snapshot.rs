@@ -16,8 +16,8 @@ use crate::volume::Extents;
 /// A snapshot: the reading half of a volume, for ever as it was.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    store: Arc<Opened>,
-    runtime: Arc<Runtime>,
+    pub(super) store: Arc<Opened>,
+    pub(super) runtime: Arc<Runtime>,
 }
 
 impl Snapshot {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::store::checkpoint::log_bound;
 use crate::store::inner::Inner;
-use crate::store::reclaim::{Goal, Progress, SLACK_LEN};
+use crate::store::reclaim::{Goal, Progress};
 use crate::sync::Ordering;
 use crate::units::SLOT_LEN;
 
@@ -12,11 +12,20 @@ const CHECKPOINTS: u64 = 2;
 /// Whoever writes helps when the store takes so much more than it should.
 const CROWD_LEN: u64 = 32 << 20;
 
+/// What a step of the store's thread did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Step {
+    /// There is more to do.
+    pub is_more: bool,
+    /// Bytes that were copied.
+    pub moved_bytes: u64,
+}
+
 /// What giving space back did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reclaimed {
-    /// Files that were removed because nothing in them was live.
+    /// Files that were removed, or became spares, because nothing in them was live.
     pub dropped_files: u64,
     /// Holes that were punched.
     pub punched_runs: u64,
@@ -24,6 +33,8 @@ pub struct Reclaimed {
     pub moved_bytes: u64,
     /// Bytes that the store takes less now.
     pub freed_bytes: u64,
+    /// Bytes of files that are spares now, to be written again.
+    pub recycled_bytes: u64,
 }
 
 impl Inner {
@@ -35,7 +46,22 @@ impl Inner {
         step: &mut dyn FnMut(&Reclaimed) -> bool,
     ) -> Result<Reclaimed> {
         self.writable()?;
-        // What died without a word in the log waits until two checkpoints know of it.
+        self.settle_deaths()?;
+        let mut all = Reclaimed::default();
+        loop {
+            let progress = self.reclaim_some(goal)?;
+            all.add(&progress);
+            if progress.is_done || !step(&all) {
+                self.restock()?;
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Makes the checkpoints after which no dead slot has to wait: what died without a word in the log
+    /// does until two of them know of it, and what the older superblock's log needs until there
+    /// is another one.
+    pub fn settle_deaths(&self) -> Result<()> {
         for _ in 0..=CHECKPOINTS {
             let (made, waiting) = (
                 self.counters.checkpoints.get(),
@@ -45,14 +71,13 @@ impl Inner {
                 self.force_checkpoint()?;
             }
         }
-        let mut all = Reclaimed::default();
-        loop {
-            let progress = self.reclaim_some(goal)?;
-            all.add(&progress);
-            if progress.is_done || !step(&all) {
-                return Ok(all);
+        for _ in 0..CHECKPOINTS {
+            let end = self.commit.lock().log.position().end.segment;
+            if self.first_protected()?.0.saturating_add(1) < end.0 {
+                self.force_checkpoint()?;
             }
         }
+        Ok(())
     }
 
     /// Does a step of giving space back, if it is known what may go.
@@ -69,19 +94,32 @@ impl Inner {
         };
         self.flush()?;
         let progress = self.reclaim_step(&held, protected, goal)?;
+        if progress.is_done {
+            self.restock()?;
+        }
         let used_len = self.commit.lock().used_len;
         let target = (live * SLOT_LEN as u64) as f64 * self.space_target;
-        let limit = target as u64 + log_bound(used_len) + SLACK_LEN + CROWD_LEN;
+        let limit = target as u64 + log_bound(used_len) + self.slack_len() + CROWD_LEN;
         self.crowded_len.store(limit, Ordering::Relaxed);
         Ok(progress)
     }
 
-    /// A step of the store's thread; whether there is more to do.
-    pub fn reclaim_in_background(&self) -> Result<bool> {
+    /// A step of the store's thread.
+    pub fn reclaim_in_background(&self) -> Result<Step> {
         if !self.auto_reclaim {
-            return Ok(false);
+            return Ok(Step::default());
         }
-        Ok(!self.reclaim_some(Goal::Target)?.is_done)
+        let progress = self.reclaim_some(Goal::Target)?;
+        Ok(Step {
+            is_more: !progress.is_done,
+            moved_bytes: progress.moved_bytes,
+        })
+    }
+
+    /// How long the store's thread rests after it has read or copied so much.
+    pub fn rest_ms(&self, bytes: u64) -> u64 {
+        let rest_ms = |rate: u64| bytes.saturating_mul(1000) / rate.max(1);
+        self.reclaim_rate.map_or(0, rest_ms)
     }
 
     /// Lets whoever writes help if the store's thread cannot keep up.
@@ -108,5 +146,6 @@ impl Reclaimed {
         self.punched_runs += progress.punched_runs;
         self.moved_bytes += progress.moved_bytes;
         self.freed_bytes += progress.freed_bytes;
+        self.recycled_bytes += progress.recycled_bytes;
     }
 }

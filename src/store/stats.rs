@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::store::inner::Inner;
 use crate::sync::{AtomicU64, Ordering};
+use crate::units::{SLOT_LEN, SlotAddr};
 
 /// What a store has done since it was opened, and what it takes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,10 +35,18 @@ pub struct StoreStats {
     pub freed_bytes: u64,
     /// Bytes of log since the last checkpoint: what an open after a crash would read.
     pub log_len: u64,
+    /// Bytes of log that are kept, counted in whole segments but for the first and the last: since
+    /// the checkpoint before the last one, from which an open goes on should the last one be
+    /// damaged.
+    pub kept_log_len: u64,
     /// Segments that a flush would sync.
     pub unsynced_segments: u64,
     /// Segments open now: each takes a descriptor and a map.
     pub open_segments: u64,
+    /// Files of a segment's length that are kept for a full disk or to be written next.
+    pub spares: u64,
+    /// Bytes that they take.
+    pub spare_bytes: u64,
     /// Leaves of page tables that were in the cache when they were asked for.
     pub leaf_hits: u64,
     /// Leaves that had to be read.
@@ -108,14 +117,22 @@ impl Counters {
 }
 
 impl Inner {
+    /// Bytes of segments from one place of the log to another.
+    fn distance(&self, from: SlotAddr, to: SlotAddr) -> u64 {
+        let per_segment = u64::from(self.segments.geometry().segment_slots);
+        let slots = |at: SlotAddr| u64::from(at.segment.0) * per_segment + u64::from(at.slot);
+        slots(to).saturating_sub(slots(from)) * SLOT_LEN as u64
+    }
+
     /// What the store has done, and what it takes now.
     pub fn stats(&self) -> Result<StoreStats> {
         self.open()?;
         let (counters, cache) = (&self.counters, self.nodes.counts());
         let reads = counters.reads.iter();
-        let (log_len, unsynced) = {
+        let (log_len, kept_log_len, unsynced) = {
             let commit = self.commit.lock();
-            (commit.log_len, commit.unsynced.len() as u64)
+            let kept_len = self.distance(commit.kept_from, commit.log.position().end);
+            (commit.log_len, kept_len, commit.unsynced.len() as u64)
         };
         let catalog = self.state.read().counts();
         Ok(StoreStats {
@@ -132,8 +149,11 @@ impl Inner {
             moved_bytes: counters.moved_bytes.get(),
             freed_bytes: counters.freed_bytes.get(),
             log_len,
+            kept_log_len,
             unsynced_segments: unsynced,
             open_segments: self.segments.open_count() as u64,
+            spares: self.segments.spare_count() as u64,
+            spare_bytes: self.segments.spare_len(),
             leaf_hits: cache.leaf_hits,
             leaf_misses: cache.leaf_misses,
             cached_nodes: cache.nodes,

@@ -10,6 +10,7 @@ use crate::store::import::Import;
 use crate::store::info::{DeletionProtection, SnapshotType, Usage, VolumeInfo};
 use crate::store::inner::Runtime;
 use crate::store::rekey::{Rekey, RekeyPlan, RekeyStart};
+use crate::store::reserve::Purpose;
 use crate::store::snapshot::Snapshot;
 use crate::store::worker::Opened;
 use crate::store::write::Clear;
@@ -62,6 +63,14 @@ impl Volume {
         self.store.write(&self.runtime, buf, offset)
     }
 
+    /// Does several writes, each of bytes at an offset, in their order: the last one to write a byte
+    /// counts. After a crash all of it is there or none, if together they touch no more than
+    /// [`crate::StoreInfo::atomic_write_len`] bytes of pages; more pages are in chunks of that length, the
+    /// first pages first. Cheaper than one call each. Nothing is written if a range is out of bounds.
+    pub fn write_many(&self, writes: &[(u64, &[u8])]) -> Result<()> {
+        self.store.write_many(&self.runtime, writes)
+    }
+
     /// Makes a range read as zeroes and keeps whole pages of it mapped as explicit zeroes, which
     /// take no space. Pages at its edges are written in part.
     pub fn write_zeroes(&self, range: Range<u64>) -> Result<()> {
@@ -98,7 +107,7 @@ impl Volume {
     /// Changes the name; the id stays. Durable on return.
     pub fn rename(&self, name: &str) -> Result<()> {
         let name = crate::catalog::check_volume_name(name)?;
-        self.store.update(&self.runtime, |record| {
+        self.store.update(&self.runtime, Purpose::Growth, |record| {
             record.name = name;
             Ok(())
         })
@@ -106,10 +115,11 @@ impl Volume {
 
     /// Protects the volume against deletion, or ends that. Durable on return.
     pub fn set_deletion_protection(&self, protection: DeletionProtection) -> Result<()> {
-        self.store.update(&self.runtime, |record| {
-            record.protected = protection == DeletionProtection::On;
-            Ok(())
-        })
+        self.store
+            .update(&self.runtime, Purpose::Release, |record| {
+                record.protected = protection == DeletionProtection::On;
+                Ok(())
+            })
     }
 
     /// Deletes the volume at once, whatever was cloned from it. Its keys are not needed.

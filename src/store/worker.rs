@@ -1,7 +1,10 @@
 //! The thread that makes checkpoints when they are due, so that no writer has to, and that syncs
-//! segments as they fill up, so that a flush after many writes finds most of them durable.
+//! segments as they fill up, so that a flush after many writes finds most of them durable. When there is
+//! nothing more urgent it removes deleted heads and gives space back, no faster than it may.
 
+use std::ops::Range;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::store::inner::Inner;
@@ -27,8 +30,11 @@ pub(super) struct Bell {
 struct Rung {
     checkpoint: bool,
     flush: bool,
+    removal: bool,
     reclaim: bool,
     stop: bool,
+    /// Removal and reclaim rest from the one time to the other, in milliseconds.
+    rest: Range<u64>,
 }
 
 /// What the thread is woken for, the more urgent first.
@@ -36,6 +42,7 @@ struct Rung {
 enum Due {
     Checkpoint,
     Flush,
+    Removal,
     Reclaim,
 }
 
@@ -59,13 +66,24 @@ impl Bell {
         self.rung.notify_one();
     }
 
+    /// Says that heads were deleted.
+    pub fn removal_due(&self) {
+        self.state.lock().removal = true;
+        self.rung.notify_one();
+    }
+
+    /// Lets removal and reclaim rest for so long.
+    fn rest(&self, now_ms: u64, len_ms: u64) {
+        self.state.lock().rest = now_ms..now_ms.saturating_add(len_ms);
+    }
+
     fn stop(&self) {
         self.state.lock().stop = true;
         self.rung.notify_one();
     }
 
     /// Waits until something is due, and says what; `None` if it is over.
-    fn wait(&self) -> Option<Due> {
+    fn wait(&self, now_ms: impl Fn() -> u64) -> Option<Due> {
         let mut state = self.state.lock();
         loop {
             if state.stop {
@@ -77,11 +95,31 @@ impl Bell {
             if std::mem::take(&mut state.flush) {
                 return Some(Due::Flush);
             }
-            if std::mem::take(&mut state.reclaim) {
+            let rest_ms = state.rest_ms(now_ms());
+            if rest_ms == 0 && std::mem::take(&mut state.removal) {
+                return Some(Due::Removal);
+            }
+            if rest_ms == 0 && std::mem::take(&mut state.reclaim) {
                 return Some(Due::Reclaim);
             }
-            let woken = self.rung.wait(state);
-            state = woken.expect("BUG: a thread panicked with this lock");
+            const BUG: &str = "BUG: a thread panicked with this lock";
+            state = match state.removal || state.reclaim {
+                true => {
+                    let rest = Duration::from_millis(rest_ms);
+                    self.rung.wait_timeout(state, rest).expect(BUG).0
+                }
+                false => self.rung.wait(state).expect(BUG),
+            };
+        }
+    }
+}
+
+impl Rung {
+    /// How long the rest still takes. If the clock went back it is over.
+    fn rest_ms(&self, now_ms: u64) -> u64 {
+        match self.rest.contains(&now_ms) {
+            true => self.rest.end - now_ms,
+            false => 0,
         }
     }
 }
@@ -101,16 +139,24 @@ impl Opened {
 fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
     let location = Location::Directory(inner.disk.describe());
     let work = move || {
-        while let Some(due) = inner.bell.as_ref().and_then(Bell::wait) {
+        let Some(bell) = &inner.bell else { return };
+        while let Some(due) = bell.wait(|| inner.clock.now_ms()) {
             // Whatever is wrong, a writer meets it too: the store is poisoned, or the log grows
             // until writers make the checkpoint themselves.
             let _ = match due {
                 Due::Checkpoint => inner.checkpoint_when_due(),
                 Due::Flush => inner.flush(),
-                Due::Reclaim => inner.reclaim_in_background().map(|is_more| {
-                    if let Some(bell) = inner.bell.as_ref().filter(|_| is_more) {
+                Due::Removal => inner.remove_in_background().map(|done| {
+                    if done.is_more {
+                        bell.removal_due();
+                    }
+                    bell.rest(inner.clock.now_ms(), inner.rest_ms(done.read_bytes));
+                }),
+                Due::Reclaim => inner.reclaim_in_background().map(|done| {
+                    if done.is_more {
                         bell.reclaim_due();
                     }
+                    bell.rest(inner.clock.now_ms(), inner.rest_ms(done.moved_bytes));
                 }),
             };
         }
@@ -145,3 +191,6 @@ impl Drop for Opened {
         let _ = thread.join();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,11 @@ use crate::error::{Error, Result};
 use crate::format::batch::{header_len, header_slots};
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, PageRun, Record};
+use crate::io::AlignedBuf;
 use crate::segment::{SealedPage, seal_pages};
-use crate::store::inner::{Inner, Runtime};
+use crate::store::inner::{Commit, Inner, Runtime};
+use crate::store::reserve::{Purpose, nodes_of};
+use crate::sync::MutexGuard;
 use crate::units::{KeyEpoch, PageNo, SLOT_LEN, Seq, SlotAddr};
 use crate::volume::{Piece, check_range, inner_pages, outer_pages, pieces};
 
@@ -44,7 +47,7 @@ struct Sealed {
     key_epoch: KeyEpoch,
     salt: [u8; 12],
     /// The batch: zeroes where its header slots will be, then the pages.
-    batch: Vec<u8>,
+    batch: AlignedBuf,
     pages: Vec<SealedPage>,
 }
 
@@ -53,30 +56,38 @@ impl Sealed {
     fn retain(&mut self, stays: &[bool], page_len: usize) {
         let body = self.batch.len() - self.pages.len() * page_len;
         let pages = std::mem::take(&mut self.pages);
-        let bytes = std::mem::take(&mut self.batch).split_off(body);
+        let batch = std::mem::take(&mut self.batch);
         let count = stays.iter().filter(|&&stays| stays).count();
-        self.batch = vec![0; header_len(Record::pages_len(count))];
-        let both = pages.into_iter().zip(bytes.chunks_exact(page_len));
-        for ((page, bytes), _) in both.zip(stays).filter(|(_, stays)| **stays) {
+        let header_len = header_len(Record::pages_len(count));
+        self.batch = AlignedBuf::zeroed(header_len + count * page_len);
+        let both = pages.into_iter().zip(batch[body..].chunks_exact(page_len));
+        let stay = both.zip(stays).filter(|(_, stays)| **stays);
+        let places = self.batch[header_len..].chunks_exact_mut(page_len);
+        for (((page, bytes), _), place) in stay.zip(places) {
             self.pages.push(page);
-            self.batch.extend_from_slice(bytes);
+            place.copy_from_slice(bytes);
         }
     }
 
+    /// Slots of the batch as it is.
+    fn slots(&self) -> u32 {
+        (self.batch.len() / SLOT_LEN) as u32
+    }
+
     /// The pages, which take so many slots.
-    fn into_body(mut self, slots: u32) -> Vec<u8> {
+    fn into_body(self, slots: u32) -> Vec<u8> {
         let len = slots as usize * SLOT_LEN;
-        self.batch.split_off(self.batch.len() - len)
+        self.batch[self.batch.len() - len..].to_vec()
     }
 
     /// The batch with room for so many bytes of records.
-    fn into_batch(mut self, records_len: usize) -> Vec<u8> {
+    fn into_batch(mut self, records_len: usize) -> AlignedBuf {
         let has = header_len(Record::pages_len(self.pages.len()));
         let needs = header_len(records_len);
         if self.batch.is_empty() {
-            self.batch = vec![0; needs];
+            self.batch = AlignedBuf::zeroed(needs);
         } else if needs > has {
-            self.batch.splice(..0, vec![0; needs - has]);
+            self.batch.prepend_zeroes(needs - has);
         }
         self.batch
     }
@@ -225,9 +236,7 @@ impl Inner {
         if clear == Clear::Zero {
             pages.end = pages.end.min(PageNo(pages.start.0 + ZERO_PAGES_MAX));
         }
-        let geometry = self.segments.geometry();
-        let batch_len = (geometry.segment_slots - 1) as usize * SLOT_LEN;
-        let runs_max = RUNS_MAX.min(batch_len / RUNS_SHARE / PageRun::LEN);
+        let (geometry, runs_max) = (self.segments.geometry(), self.runs_max());
         let tree = self.head(runtime.head, runtime.kind)?.tree;
         let mut runs = Vec::new();
         for item in tree.iter(&self.nodes, pages.clone()) {
@@ -292,8 +301,10 @@ impl Inner {
         }
         let mut sealed = self.seal(runtime, &new)?;
         self.load_leaves(runtime, &new.pages)?;
-        let mut commit = self.commit.lock();
-        self.usable()?;
+        if !matches!(clear, Some((Clear::Discard, _))) {
+            self.make_room(sealed.slots())?;
+        }
+        let mut commit = self.commit_for_change(runtime, &new.pages, clear.as_ref())?;
         let head = self.head(runtime.head, runtime.kind)?;
         Runtime::check_writable(&head)?;
         let key_epoch = head.record.key_epoch;
@@ -355,9 +366,46 @@ impl Inner {
             deltas: &deltas,
             gone,
         };
-        let seq = commit.log.position().seq;
-        self.state.write().install(runtime.head, changed, seq);
+        commit.credit.add_records(records_len);
+        self.install(&mut commit, runtime.head, changed);
         Ok(())
+    }
+
+    /// The commit lock, once there is a place for a change. A discard may use the reserve: with it
+    /// the store can get smaller.
+    fn commit_for_change(
+        &self,
+        runtime: &Runtime,
+        pages: &[PageNo],
+        clear: Option<&(Clear, Range<PageNo>)>,
+    ) -> Result<MutexGuard<'_, Commit>> {
+        let tree = self.head(runtime.head, runtime.kind)?.tree;
+        let items_min = self.fanout.items_min();
+        let nodes = |count, range| nodes_of(count, range, items_min, &tree);
+        let written = match (pages.first(), pages.last()) {
+            (Some(first), Some(last)) => nodes(pages.len() as u64, last.0 - first.0 + 1),
+            _ => 0,
+        };
+        let (purpose, cleared, runs) = match clear {
+            Some((Clear::Discard, _)) => (Purpose::Release, nodes(0, 0), RUNS_MAX),
+            Some((Clear::Zero, pages)) => (
+                Purpose::Growth,
+                nodes(pages.end.0 - pages.start.0, pages.end.0 - pages.start.0),
+                RUNS_MAX,
+            ),
+            None => (Purpose::Growth, 0, 0),
+        };
+        let runs = runs.min(self.runs_max());
+        let records_len = Record::pages_len(pages.len()) + runs * PageRun::LEN;
+        let body = pages.len() as u32 * self.segments.geometry().page_slots();
+        self.commit_for(purpose, header_slots(records_len) + body, written + cleared)
+    }
+
+    /// Most runs of pages that a batch says it clears.
+    fn runs_max(&self) -> usize {
+        let geometry = self.segments.geometry();
+        let batch_len = (geometry.segment_slots - 1) as usize * SLOT_LEN;
+        RUNS_MAX.min(batch_len / RUNS_SHARE / PageRun::LEN)
     }
 
     /// A range of a head's pages, and which of them have contents.
@@ -415,7 +463,7 @@ impl Inner {
     fn seal(&self, runtime: &Runtime, new: &NewPages<'_>) -> Result<Sealed> {
         if new.pages.is_empty() {
             let key_epoch = self.head(runtime.head, runtime.kind)?.record.key_epoch;
-            let (salt, batch, pages) = (*self.salt.lock(), Vec::new(), Vec::new());
+            let (salt, batch, pages) = (*self.salt.lock(), AlignedBuf::default(), Vec::new());
             return Ok(Sealed {
                 key_epoch,
                 salt,
@@ -425,7 +473,7 @@ impl Inner {
         }
         let page_len = self.page_len() as usize;
         let header_len = header_len(Record::pages_len(new.pages.len()));
-        let mut batch = vec![0; header_len + new.pages.len() * page_len];
+        let mut batch = AlignedBuf::zeroed(header_len + new.pages.len() * page_len);
         let body = batch.get_mut(header_len..).expect("BUG: in bounds");
         for (index, page) in body.chunks_exact_mut(page_len).enumerate() {
             (new.fill)(index, page);

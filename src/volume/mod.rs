@@ -10,4 +10,4 @@ mod tests;
 
 pub use extents::{Extent, ExtentKind, Extents};
 pub use pieces::{Piece, check_range, inner_pages, outer_pages, pieces};
-pub use ranges::PageLocks;
+pub use ranges::{PageLocks, PagesLocked};

@@ -3,7 +3,7 @@
 
     read.py FOLDER
 
-FOLDER has the directories `store` and `kms`. Prints a line for each volume and snapshot: kind, name,
+FOLDER has the directories `store` and `kms`. Prints a line for each volume, snapshot and pin: kind, name,
 length, SHA-256 of its bytes. Needs nothing but Python: AES-GCM and BLAKE3 are in crypto.py,
 slow and not fit for secrets.
 """
@@ -389,7 +389,7 @@ def main():
     live = [head for head in store.heads.values() if head["record"][5] != 2]
     for head in sorted(live, key=lambda head: (head["record"][4], u32(head["record"], 0))):
         record = head["record"]
-        kind = {1: "volume", 2: "snapshot"}[record[4]]
+        kind = {1: "volume", 2: "snapshot", 3: "pin"}[record[4]]
         name = record[280 : 280 + u16(record, 20)].decode()
         contents = store.contents(head)
         print(kind, name, len(contents), hashlib.sha256(contents).hexdigest())

@@ -2,17 +2,22 @@
 
 mod bad_input;
 mod branches;
+mod charges;
+mod dump;
 mod erase;
 mod fixture;
 mod key_states;
 mod keys;
 mod kill;
 mod limits;
+mod many;
 mod model;
+mod pins;
 mod protection;
 mod quota;
 mod rekey;
 mod rollback;
+mod room;
 mod sparse;
 mod stats;
 mod threads;

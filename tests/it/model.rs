@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use offshoot::format::catalog::HeadKind;
-use offshoot::{Error, ExtentKind, KeyId, Options, ResourceId, Result, Snapshot, Store, Volume};
+use offshoot::{
+    Error, ExtentKind, KeyId, Options, Pin, ResourceId, Result, Snapshot, Store, Volume,
+};
 
 use crate::fixture::{Rng, Sim};
 
@@ -92,6 +94,7 @@ struct Model {
 enum Handle {
     Volume(Volume),
     Snapshot(Snapshot),
+    Pin(Pin),
 }
 
 /// An interval between branches.
@@ -118,6 +121,7 @@ impl Handle {
         match self {
             Self::Volume(volume) => volume.read_exact_at(buf, offset),
             Self::Snapshot(snapshot) => snapshot.read_exact_at(buf, offset),
+            Self::Pin(pin) => pin.read_exact_at(buf, offset),
         }
     }
 
@@ -125,6 +129,7 @@ impl Handle {
         match self {
             Self::Volume(volume) => volume.len(),
             Self::Snapshot(snapshot) => snapshot.len(),
+            Self::Pin(pin) => pin.len(),
         }
     }
 
@@ -132,6 +137,7 @@ impl Handle {
         match self {
             Self::Volume(volume) => volume.delete(),
             Self::Snapshot(snapshot) => snapshot.delete(),
+            Self::Pin(pin) => pin.release(),
         }
     }
 }
@@ -144,7 +150,7 @@ impl Model {
     fn volume(&self) -> &Volume {
         match self.handle() {
             Handle::Volume(volume) => volume,
-            Handle::Snapshot(_) => panic!("BUG: a snapshot is changed"),
+            Handle::Snapshot(_) | Handle::Pin(_) => panic!("BUG: a snapshot is changed"),
         }
     }
 
@@ -211,8 +217,9 @@ impl History {
             56..60 => self.resize(),
             60..63 => self.rename(),
             63..72 => self.branch(HeadKind::Volume),
-            72..80 => self.branch(HeadKind::Snapshot),
-            80..87 => self.delete(),
+            72..78 => self.branch(HeadKind::Snapshot),
+            78..81 => self.branch(HeadKind::Pin),
+            81..87 => self.delete(),
             87..89 => self.create_volume(),
             89..91 => self.refuse_taken_name(),
             91..93 => self.store().flush().unwrap(),
@@ -406,7 +413,10 @@ impl History {
         if self.heads.len() >= HEADS_MAX {
             return self.delete();
         }
-        let index = self.rng.index(self.heads.len());
+        let mut index = self.rng.index(self.heads.len());
+        if self.heads[index].kind == HeadKind::Pin {
+            index = self.any_volume();
+        }
         let (name, other) = (self.new_name(), self.rng.pick(&self.keys));
         self.trace
             .add(format!("{kind:?} {name} of {}", self.heads[index].name));
@@ -428,10 +438,18 @@ impl History {
                 source.key,
                 Handle::Snapshot(of.create_snapshot(&name).unwrap()),
             ),
+            (HeadKind::Pin, Handle::Volume(of)) => {
+                (source.key, Handle::Pin(of.pin(&name).unwrap()))
+            }
+            (HeadKind::Pin, Handle::Snapshot(of)) => {
+                (source.key, Handle::Pin(of.pin(&name).unwrap()))
+            }
+            (_, Handle::Pin(_)) => unreachable!("nothing is made from a pin"),
         };
         let id = match &made {
             Handle::Volume(volume) => volume.info().unwrap().id,
             Handle::Snapshot(snapshot) => snapshot.info().unwrap().id,
+            Handle::Pin(pin) => pin.info().unwrap().id,
         };
         let model = Model {
             kind,
@@ -489,6 +507,7 @@ impl History {
         let found = match model.kind {
             HeadKind::Volume => self.store().volume(&model.name).map(drop),
             HeadKind::Snapshot => self.store().snapshot(&model.name).map(drop),
+            HeadKind::Pin => self.store().pin(&model.name).map(drop),
         };
         assert!(matches!(found, Err(Error::NotFound { .. })));
     }
@@ -548,6 +567,7 @@ impl History {
             head.handle = Some(match head.kind {
                 HeadKind::Volume => Handle::Volume(store.volume(&head.name).unwrap()),
                 HeadKind::Snapshot => Handle::Snapshot(store.snapshot(&head.name).unwrap()),
+                HeadKind::Pin => Handle::Pin(store.pin(&head.name).unwrap()),
             });
         }
         self.store = Some(store);
@@ -594,6 +614,7 @@ impl History {
                 snapshot.extents(0..model.len()).unwrap(),
                 snapshot.usage().unwrap(),
             ),
+            Handle::Pin(pin) => (pin.extents(0..model.len()).unwrap(), pin.usage().unwrap()),
         };
         let (mut next, mut last, mut found) = (0, None, Vec::new());
         for extent in extents {
@@ -688,5 +709,11 @@ impl History {
             .collect();
         snapshots.sort();
         assert_eq!(snapshots, of_kind(HeadKind::Snapshot));
+        let pins = self.store().pins().into_iter();
+        let mut pins: Vec<_> = pins
+            .map(|pin| (pin.name, pin.id, Some(pin.held_id), pin.kms_key, pin.len))
+            .collect();
+        pins.sort();
+        assert_eq!(pins, of_kind(HeadKind::Pin));
     }
 }

@@ -220,7 +220,7 @@ fn a_rekey_is_refused_without_its_key_at_the_quota_and_in_half_an_import() {
     volume.write_all_at(&page(1).repeat(8), 0).unwrap();
     let quota = Quota {
         bytes: Some(1),
-        heads: None,
+        ..Quota::default()
     };
     store.set_quota(quota).unwrap();
     let refused = run(&volume, RekeyStart::NewEpoch);

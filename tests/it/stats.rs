@@ -54,6 +54,33 @@ fn a_store_counts_what_is_done() {
 }
 
 #[test]
+fn the_log_that_is_kept_begins_at_the_older_superblock() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let volume = store.create_volume("v", 16 * MIB, &fixture.key).unwrap();
+    let stats = || store.stats().unwrap();
+    let mut written = Vec::new();
+    for round in 1..=4 {
+        let before = stats().appended_bytes;
+        volume.write_all_at(&page(round).repeat(20), 0).unwrap();
+        assert!(stats().kept_log_len >= stats().log_len);
+        store.checkpoint().unwrap();
+        written.push(stats().appended_bytes - before);
+        if let [.., last] = written[..] {
+            assert_eq!(stats().log_len, 0);
+            assert!(stats().kept_log_len >= last, "round {round}");
+        }
+    }
+    // The first rounds are not kept any more.
+    assert!(stats().kept_log_len < written.iter().sum());
+    let kept = stats().kept_log_len;
+    drop((volume, store));
+    // A clean close makes one more checkpoint; a process that dies does not.
+    let store = fixture.open();
+    assert!(store.stats().unwrap().kept_log_len >= kept);
+}
+
+#[test]
 fn caches_stay_within_their_bounds() {
     let fixture = Fixture::new();
     let options = Options::new()

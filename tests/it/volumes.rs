@@ -154,3 +154,43 @@ fn opening_a_copy_destroys_no_key_of_the_original() {
     let store = Fixture::options().open(fixture.path(), kms).unwrap();
     assert_eq!(page_bytes(&store.volume("v").unwrap(), 1), [7]);
 }
+
+#[test]
+fn a_long_read_puts_every_page_in_its_place_whatever_lies_between() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let len = 256 * PAGE;
+    let volume = store.create_volume("v", len, &fixture.key).unwrap();
+    let mut expected = vec![0; len as usize];
+    let mut put = |pages: std::ops::Range<u64>, byte: u8| {
+        let (start, end) = (pages.start * PAGE, pages.end * PAGE);
+        let part = &mut expected[start as usize..end as usize];
+        part.fill(byte);
+        match byte {
+            0 => volume.discard(start..end).unwrap(),
+            _ => volume.write_all_at(part, start).unwrap(),
+        }
+    };
+    put(0..200, 1);
+    put(10..11, 2);
+    put(11..13, 3);
+    put(60..90, 4);
+    put(61..62, 0);
+    put(120..150, 0);
+    // One batch: its two edge pages lie side by side on disk, with a hole between in the volume.
+    volume.discard(160 * PAGE + 9..190 * PAGE + 7).unwrap();
+    expected[160 * PAGE as usize + 9..190 * PAGE as usize + 7].fill(0);
+    for (start, end) in [
+        (0, len),
+        (1, len - 1),
+        (10 * PAGE, 92 * PAGE),
+        (5, 170 * PAGE + 5),
+    ] {
+        let mut found = vec![7; (end - start) as usize];
+        volume.read_exact_at(&mut found, start).unwrap();
+        assert!(
+            found == expected[start as usize..end as usize],
+            "{start}..{end}"
+        );
+    }
+}

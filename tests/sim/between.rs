@@ -63,8 +63,12 @@ fn interleave(start: &Start, call: Option<&Action>, n: u32) -> Option<(Ends, [Mo
         to: (volume, clone),
         other_key: false,
     };
-    process.act(&prepare).unwrap();
-    let before = start.model.after(&prepare);
+    // The write in the middle must find a reserve that is large enough: making a spare syncs.
+    let many = write(0, 12, 500);
+    for action in [&many, &Action::Checkpoint, &prepare] {
+        process.act(action).unwrap();
+    }
+    let before = start.model.after(&many).after(&prepare);
     process.act(&write(1, 1, 501)).unwrap();
     let first = before.after(&write(1, 1, 501));
     let during = call.map_or_else(|| first.clone(), |call| first.after(call));

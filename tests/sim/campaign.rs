@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use offshoot::io::sim::{Crash, SimMachine};
 
 use crate::nonces::Nonces;
-use crate::ops::{OPS, Op, Start, sequences, starts};
+use crate::ops::{
+    KEY_OPS, MORE_OPS, OPS, Op, Start, key_sequences, more_sequences, sequences, starts,
+};
 use crate::oracle::{case_of, check, crashed};
 use crate::run::{Capture, Planted, Run};
 
@@ -84,7 +86,9 @@ fn jobs() -> Vec<Job> {
     let all: Vec<_> = singles
         .chain(pairs)
         .chain(triples.iter().map(|ops| ops.to_vec()))
+        .chain(more_sequences())
         .collect();
+    let all: Vec<_> = all.into_iter().chain(key_sequences()).collect();
     let numbered =
         (0..2).flat_map(|start| all.iter().cloned().enumerate().map(move |n| (start, n)));
     numbered
@@ -136,7 +140,7 @@ impl Job {
             }
             for crash in chosen {
                 ids += 1;
-                let seed = (1 << 62 | self.start << 52 | self.index << 42 | ids << 16) as u64;
+                let seed = (1 << 62 | self.start << 56 | self.index << 42 | ids << 16) as u64;
                 let machine = crashed(&capture.machine, crash.as_ref());
                 let explored = self.explore(&machine, capture, report, nonces, (plan, seed));
                 explored.map_err(|failure| format!("{crash:?}, seed {seed:#x}: {failure}"))?;
@@ -222,7 +226,8 @@ pub fn captures(
     let mut seed = 1 << 40 | (number as u64) << 32;
     let mut run = Run::new(start, seed, nonces, planted);
     for (step, op) in (0..).zip(ops) {
-        seed = seed * 10 + 1 + OPS.iter().position(|other| other == op).unwrap_or(0) as u64;
+        let mut all = OPS.iter().chain(&KEY_OPS).chain(&MORE_OPS);
+        seed = seed * 32 + 1 + all.position(|other| other == op).unwrap_or(0) as u64;
         if step + 1 == ops.len() {
             run.record();
         }

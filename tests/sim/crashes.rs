@@ -22,7 +22,8 @@ fn every_sequence_of_three_operations_survives_every_crash() {
         report.checked_until_failure,
         report.failures
     );
-    assert_eq!(report.sequences, 2 * 819);
+    // Of the first operations all, with those on keys and the others some.
+    assert_eq!(report.sequences, 2 * (819 + 174 + 132));
     assert!(
         report.distinct.len() >= 20_000,
         "only {} states",

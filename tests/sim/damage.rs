@@ -65,6 +65,11 @@ fn read_each_page(process: &Process, model: &Model, what: &str) -> usize {
                     .snapshot(name)
                     .unwrap()
                     .read_exact_at(&mut bytes, offset),
+                Kind::Pin => process
+                    .store
+                    .pin(name)
+                    .unwrap()
+                    .read_exact_at(&mut bytes, offset),
             };
             match read {
                 Ok(()) => {

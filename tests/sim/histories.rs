@@ -6,7 +6,7 @@ use offshoot::io::sim::{Crash, SimRandom};
 
 use crate::campaign::Plan;
 use crate::nonces::{Nonces, batches, slots_of};
-use crate::ops::{OPS, Start, starts};
+use crate::ops::{MORE_OPS, OPS, Start, starts};
 use crate::oracle::{case_of, check, crashed};
 use crate::rig::Host;
 use crate::run::{Planted, Run};
@@ -42,7 +42,8 @@ fn play(seed: u64, nonces: &Arc<Nonces>) -> Result<u64, String> {
         let mut run = Run::new(&start, seed, nonces, Planted::Nothing);
         run.record();
         for _ in 0..random.below(OPS_IN_ROUND + 1) {
-            let op = OPS[random.below(OPS.len())];
+            let all = OPS.len() + MORE_OPS.len();
+            let op = *OPS.iter().chain(&MORE_OPS).nth(random.below(all)).unwrap();
             step += 1;
             run.op(op, step, seed + u64::from(step) + 1)
                 .map_err(|error| format!("round {round}, {op:?}: {error}"))?;

@@ -69,6 +69,37 @@ fn recovery_syncs_what_it_accepts() {
     assert_ne!(found, shown, "the test would notice");
 }
 
+/// A torn batch in a new segment follows the end of a cleanly closed log, which has room for a shorter one.
+#[test]
+fn what_a_torn_batch_in_a_new_segment_followed_is_not_written_on() {
+    let nonces = Arc::new(Nonces::default());
+    let captures = captures(
+        &starts()[1],
+        1,
+        &[Op::Write, Op::Flush],
+        &nonces,
+        Planted::Nothing,
+    );
+    let mut tried = 0;
+    for capture in captures.unwrap() {
+        let crashes = capture.machine.crash_points();
+        for (crash, seed) in crashes.iter().zip((70_000..).step_by(16)) {
+            let machine = capture.machine.power_loss(crash);
+            let process = Host::new(&machine, seed).open().unwrap();
+            process
+                .store
+                .create_volume("short", 4096, &process.keys[0])
+                .unwrap();
+            let dark = machine.power_loss(&Crash::NONE_KEPT);
+            drop(process);
+            let found = Host::new(&dark, seed + 1).open().unwrap();
+            assert!(found.store.volume("short").is_ok(), "lost after {crash:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}
+
 #[test]
 fn acknowledged_slot_never_rewritten() {
     let nonces = Arc::new(Nonces::default());

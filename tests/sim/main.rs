@@ -10,6 +10,7 @@ mod run;
 mod syncs;
 
 mod between;
+mod bulk;
 mod crashes;
 mod damage;
 mod faults;

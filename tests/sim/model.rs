@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use offshoot::{Result, Store};
+use offshoot::{Error, KeyState, Result, Store};
 
 /// Unit of all changes, in bytes; a page has eight.
 pub const SECTOR: u64 = 512;
@@ -17,12 +17,15 @@ pub const PAGE_SECTORS: u64 = 8;
 pub const PAGES: u64 = 12;
 /// Bytes of every volume.
 pub const VOLUME_LEN: u64 = PAGES * PAGE_SECTORS * SECTOR;
+/// Stands for a sector of which the key is gone.
+const DARK: u32 = u32::MAX;
 
-/// Whether a name is a volume's or a snapshot's.
+/// Whether a name is a volume's, a snapshot's or a pin's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Volume,
     Snapshot,
+    Pin,
 }
 
 /// All that a store holds.
@@ -63,9 +66,33 @@ pub enum Action {
         name: String,
         to: String,
     },
+    /// Deletes several at once.
+    DeleteAll {
+        heads: Vec<(Kind, String)>,
+    },
+    /// Deletes one and destroys its keys.
+    Erase {
+        kind: Kind,
+        name: String,
+    },
+    /// Seals all pages again.
+    Rekey {
+        name: String,
+    },
+    /// Gives back all space that can be.
+    Compact,
     Flush,
     Checkpoint,
     Reopen,
+    /// The KMS keys of the store and of most heads get a new version.
+    Rotate,
+    /// The KMS key of most heads is disabled and enabled again.
+    OffAndOn,
+    /// All that is outdated is wrapped again, and one volume under another key.
+    Rewrap {
+        name: String,
+        other_key: bool,
+    },
 }
 
 impl Action {
@@ -73,7 +100,12 @@ impl Action {
     pub fn is_durable(&self) -> bool {
         !matches!(
             self,
-            Self::Write { .. } | Self::Discard { .. } | Self::Zero { .. }
+            Self::Write { .. }
+                | Self::Discard { .. }
+                | Self::Zero { .. }
+                // What the KMS does, no store knows of.
+                | Self::Rotate
+                | Self::OffAndOn
         )
     }
 }
@@ -105,15 +137,60 @@ impl Model {
                     next.put(Kind::Volume, to, contents);
                 }
             }
-            Action::Flush | Action::Checkpoint | Action::Reopen => {}
+            Action::Erase { kind, name } => {
+                next.heads.remove(&(*kind, name.clone()));
+            }
+            Action::DeleteAll { heads } => heads.iter().for_each(|head| {
+                next.heads.remove(head);
+            }),
+            Action::Rekey { .. }
+            | Action::Compact
+            | Action::Flush
+            | Action::Checkpoint
+            | Action::Reopen => {}
+            Action::Rotate | Action::OffAndOn | Action::Rewrap { .. } => {}
         }
         next
     }
 
-    /// The names of one kind, in the order in which they were made (they end in a number).
+    /// What the store may also hold while the call goes on: what is being erased is there, but its
+    /// key is not.
+    fn between(&self, action: &Action) -> Option<Self> {
+        let Action::Erase { kind, name } = action else {
+            return None;
+        };
+        let mut next = self.clone();
+        let head = next.heads.get_mut(&(*kind, name.clone()))?;
+        head.fill(DARK);
+        Some(next)
+    }
+
+    /// A head of which the key is gone.
+    pub fn dark(&self) -> Option<(Kind, String)> {
+        let mut dark = self
+            .heads
+            .iter()
+            .filter(|(_, contents)| contents.contains(&DARK));
+        dark.next().map(|(head, _)| head.clone())
+    }
+
+    /// The oldest head of a kind that holds more than zeroes.
+    pub fn filled(&self, kind: Kind) -> Option<String> {
+        let is_filled = |name: &&str| {
+            let contents = &self.heads[&(kind, (*name).to_owned())];
+            contents.iter().any(|&number| number > 0)
+        };
+        let names = self.names(kind);
+        names.into_iter().find(is_filled).map(str::to_owned)
+    }
+
+    /// The names of one kind that can be read, in the order in which they were made (they end in a number).
     pub fn names(&self, kind: Kind) -> Vec<&str> {
-        let of_kind = self.heads.keys().filter(|(found, _)| *found == kind);
-        let mut names: Vec<_> = of_kind.map(|(_, name)| name.as_str()).collect();
+        let of_kind = self
+            .heads
+            .iter()
+            .filter(|((found, _), contents)| *found == kind && !contents.contains(&DARK));
+        let mut names: Vec<_> = of_kind.map(|((_, name), _)| name.as_str()).collect();
         names.sort_by_key(|name| (name.len(), name[1..].to_owned()));
         names
     }
@@ -126,22 +203,28 @@ impl Model {
         for info in store.volumes() {
             let volume = store.volume(&info.name).map_err(|e| fail(&info.name, e))?;
             check_len(&info.name, info.len)?;
-            volume
-                .read_exact_at(&mut bytes, 0)
-                .map_err(|e| fail(&info.name, e))?;
-            model.put(Kind::Volume, &info.name, numbers(&info.name, &bytes)?);
+            let read = volume.read_exact_at(&mut bytes, 0);
+            let found = contents(&info.name, &bytes, read)?;
+            model.put(Kind::Volume, &info.name, found);
         }
         for info in store.snapshots() {
             let snapshot = store
                 .snapshot(&info.name)
                 .map_err(|e| fail(&info.name, e))?;
             check_len(&info.name, info.len)?;
-            snapshot
-                .read_exact_at(&mut bytes, 0)
-                .map_err(|e| fail(&info.name, e))?;
-            model.put(Kind::Snapshot, &info.name, numbers(&info.name, &bytes)?);
+            let read = snapshot.read_exact_at(&mut bytes, 0);
+            let found = contents(&info.name, &bytes, read)?;
+            model.put(Kind::Snapshot, &info.name, found);
         }
-        if model.heads.len() != store.volumes().len() + store.snapshots().len() {
+        for info in store.pins() {
+            let pin = store.pin(&info.name).map_err(|e| fail(&info.name, e))?;
+            check_len(&info.name, info.len)?;
+            let read = pin.read_exact_at(&mut bytes, 0);
+            let found = contents(&info.name, &bytes, read)?;
+            model.put(Kind::Pin, &info.name, found);
+        }
+        let listed = store.volumes().len() + store.snapshots().len() + store.pins().len();
+        if model.heads.len() != listed {
             return Err("a name is there twice".to_owned());
         }
         Ok(model)
@@ -165,6 +248,18 @@ pub fn bytes_of(number: u32, sectors: u64) -> Vec<u8> {
 
 fn sectors_in_volume() -> usize {
     (VOLUME_LEN / SECTOR) as usize
+}
+
+/// What was read, or that the key for it is gone.
+fn contents(name: &str, bytes: &[u8], read: Result<()>) -> Result<Vec<u32>, String> {
+    match read {
+        Ok(()) => numbers(name, bytes),
+        Err(Error::KeyUnavailable {
+            state: KeyState::Missing,
+            ..
+        }) => Ok(vec![DARK; sectors_in_volume()]),
+        Err(error) => Err(format!("{name} cannot be read: {error}")),
+    }
 }
 
 fn check_len(name: &str, len: u64) -> Result<(), String> {
@@ -237,12 +332,14 @@ impl Tracker {
 
     /// From now until it returns, the call may have happened or not.
     pub fn start(&mut self, action: &Action) {
-        let after: Vec<_> = self
-            .current
+        let after = self.current.iter().map(|model| model.after(action));
+        // Keys are gone at once, whatever of the log is durable.
+        let between = self
+            .possible
             .iter()
-            .map(|model| model.after(action))
-            .collect();
-        add(&mut self.possible, after);
+            .filter_map(|model| model.between(action));
+        let more = after.chain(between).collect();
+        add(&mut self.possible, more);
     }
 
     /// The call has returned.
@@ -260,7 +357,8 @@ impl Tracker {
         let after: Vec<_> = self
             .current
             .iter()
-            .map(|model| model.after(action))
+            .flat_map(|model| [Some(model.after(action)), model.between(action)])
+            .flatten()
             .collect();
         add(&mut self.current, after);
     }

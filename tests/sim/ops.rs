@@ -1,4 +1,5 @@
-//! The nine operations, all sequences of them, and the two stores they start from.
+//! The operations on a store and on its keys, the sequences of them that are run, and the two
+//! stores they start from.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -21,9 +22,18 @@ pub enum Op {
     Delete,
     Checkpoint,
     Reopen,
+    Rotate,
+    OffAndOn,
+    Rewrap,
+    DeleteAll,
+    Erase,
+    Rekey,
+    Compact,
+    Pin,
+    Unpin,
 }
 
-/// All of them.
+/// Those that everything is made of: of these all sequences are tried.
 pub const OPS: [Op; 9] = [
     Op::Write,
     Op::WriteTwo,
@@ -35,6 +45,52 @@ pub const OPS: [Op; 9] = [
     Op::Checkpoint,
     Op::Reopen,
 ];
+
+/// Those on KMS keys.
+pub const KEY_OPS: [Op; 3] = [Op::Rotate, Op::OffAndOn, Op::Rewrap];
+
+/// Sequences in which a key changes: alone, before or after any operation, and between two on the
+/// store.
+pub fn key_sequences() -> Vec<Vec<Op>> {
+    let all = || OPS.into_iter().chain(KEY_OPS);
+    let mut sequences: Vec<_> = KEY_OPS.iter().map(|&key| vec![key]).collect();
+    for key in KEY_OPS {
+        sequences.extend(all().map(|after| vec![key, after]));
+        sequences.extend(OPS.map(|before| vec![before, key]));
+        for before in OPS {
+            let afters = [Op::Write, Op::Clone, Op::Checkpoint, Op::Reopen];
+            sequences.extend(afters.map(|after| vec![before, key, after]));
+        }
+    }
+    sequences
+}
+
+/// Those that give back, hold and destroy: tried between and after the others.
+pub const MORE_OPS: [Op; 6] = [
+    Op::DeleteAll,
+    Op::Erase,
+    Op::Rekey,
+    Op::Compact,
+    Op::Pin,
+    Op::Unpin,
+];
+
+/// What makes something to give back before, and what comes after.
+const BEFORE: [Op; 4] = [Op::Write, Op::Snapshot, Op::Clone, Op::Delete];
+const AFTER: [Op; 3] = [Op::Write, Op::Checkpoint, Op::Reopen];
+
+/// Sequences with one or two of the other operations.
+pub fn more_sequences() -> Vec<Vec<Op>> {
+    let mut all = Vec::new();
+    for more in MORE_OPS {
+        all.extend(BEFORE.map(|before| vec![before, more]));
+        for after in AFTER {
+            all.extend(BEFORE.map(|before| vec![before, more, after]));
+        }
+        all.extend(MORE_OPS.map(|then| vec![Op::Clone, more, then]));
+    }
+    all
+}
 
 /// The sequences of three operations. With their prefixes they are all 819 of one to three.
 pub fn sequences() -> Vec<[Op; 3]> {
@@ -54,10 +110,17 @@ impl Op {
             0 => volumes.last(),
             _ => volumes.first(),
         };
+        if let (Self::Erase, Some((kind, name))) = (self, model.dark()) {
+            // The last one was cut off: this one ends it.
+            return Action::Erase { kind, name };
+        }
         let Some(target) = target.map(|name| (*name).to_owned()) else {
             return match self {
+                Self::Rotate => Action::Rotate,
+                Self::OffAndOn => Action::OffAndOn,
                 Self::Flush => Action::Flush,
                 Self::Checkpoint => Action::Checkpoint,
+                Self::Compact => Action::Compact,
                 Self::Reopen => Action::Reopen,
                 Self::Delete if !snapshots.is_empty() => Action::Delete {
                     kind: Kind::Snapshot,
@@ -127,6 +190,49 @@ impl Op {
             },
             Self::Checkpoint => Action::Checkpoint,
             Self::Reopen => Action::Reopen,
+            Self::Rotate => Action::Rotate,
+            Self::OffAndOn => Action::OffAndOn,
+            Self::Rewrap => Action::Rewrap {
+                name: target,
+                other_key: step.is_multiple_of(2),
+            },
+            Self::DeleteAll => {
+                let volume = (Kind::Volume, volumes[0].to_owned());
+                let snapshots = snapshots
+                    .iter()
+                    .map(|name| (Kind::Snapshot, (*name).to_owned()));
+                Action::DeleteAll {
+                    heads: [volume].into_iter().chain(snapshots).collect(),
+                }
+            }
+            // Where there is nothing to read, nobody could tell whether the key is gone.
+            Self::Erase => match model.filled(Kind::Snapshot) {
+                Some(name) if step % 2 == 1 => Action::Erase {
+                    kind: Kind::Snapshot,
+                    name,
+                },
+                _ => match model.filled(Kind::Volume) {
+                    Some(name) => Action::Erase {
+                        kind: Kind::Volume,
+                        name,
+                    },
+                    None => Action::Flush,
+                },
+            },
+            Self::Rekey => Action::Rekey { name: target },
+            Self::Compact => Action::Compact,
+            Self::Pin => branch(
+                (Kind::Volume, target),
+                (Kind::Pin, format!("p{step}")),
+                false,
+            ),
+            Self::Unpin => match model.names(Kind::Pin).first() {
+                Some(name) => Action::Delete {
+                    kind: Kind::Pin,
+                    name: (*name).to_owned(),
+                },
+                None => Action::Flush,
+            },
         }
     }
 }

@@ -49,6 +49,7 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
         let found = match kind {
             Kind::Volume => first.store.volume(&name).is_ok(),
             Kind::Snapshot => first.store.snapshot(&name).is_ok(),
+            Kind::Pin => first.store.pin(&name).is_ok(),
         };
         if found {
             return Err(format!("{name} is found by its name, but not listed"));
@@ -104,6 +105,8 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
 /// was written may leave it in one copy; nothing else may be wrong.
 pub fn fsck(machine: &SimMachine, seed: u64, when: &str) -> Result<(), String> {
     let host = Host::new(machine, seed);
+    host.enable_keys()
+        .map_err(|error| format!("{when} the key cannot be enabled: {error}"))?;
     let kms = host
         .open_kms()
         .map_err(|error| format!("{when} no key service: {error}"))?;
@@ -123,7 +126,9 @@ pub fn fsck(machine: &SimMachine, seed: u64, when: &str) -> Result<(), String> {
 }
 
 fn open(machine: &SimMachine, seed: u64, which: &str) -> Result<Process, String> {
-    let opened = Host::new(machine, seed).open();
+    let host = Host::new(machine, seed);
+    // A killed process may have enabled it only in the page cache.
+    let opened = host.enable_keys().and_then(|()| host.open());
     opened.map_err(|error| format!("the {which} open fails: {error}"))
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use offshoot::io::Disk;
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom, WriteEvent};
-use offshoot::{Clock, FileKms, KeyId, Machine, Options, Random, Result, Store};
+use offshoot::{
+    Clock, FileKms, KeyId, KeyState, Machine, Options, Random, RekeyStart, Result, Store,
+};
 
 use crate::model::{Action, Kind, Model, SECTOR, VOLUME_LEN, bytes_of};
 use crate::nonces::{self, Nonces, Slot};
@@ -18,6 +20,7 @@ pub const SEGMENT_SLOTS: u32 = 8;
 pub struct Process {
     pub store: Store,
     pub keys: [KeyId; 2],
+    kms: FileKms,
 }
 
 /// Where a process finds files and randomness.
@@ -104,6 +107,15 @@ impl Host {
         self.create_store()
     }
 
+    /// Enables the key if a crash left it disabled.
+    pub fn enable_keys(&self) -> Result<()> {
+        let kms = self.open_kms()?;
+        match kms.key("alias/default")?.state {
+            KeyState::Disabled => kms.enable_key("alias/default").map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens both, as a new process does.
     pub fn open(&self) -> Result<Process> {
         let kms = self.open_kms()?;
@@ -115,7 +127,8 @@ impl Host {
 impl Process {
     fn new(store: Store, kms: &FileKms) -> Result<Self> {
         let keys = [kms.key("alias/default")?.id, kms.key("alias/other")?.id];
-        Ok(Self { store, keys })
+        let kms = kms.clone();
+        Ok(Self { store, keys, kms })
     }
 
     /// Reads everything.
@@ -156,9 +169,44 @@ impl Process {
                 kind: Kind::Snapshot,
                 name,
             } => store.snapshot(name)?.delete(),
+            Action::Delete {
+                kind: Kind::Pin,
+                name,
+            } => store.pin(name)?.release(),
+            Action::DeleteAll { heads } => {
+                let of = |kind| {
+                    let names = heads.iter().filter(move |head| head.0 == kind);
+                    names.map(|head| head.1.as_str()).collect::<Vec<_>>()
+                };
+                store.delete(&of(Kind::Volume), &of(Kind::Snapshot))
+            }
+            Action::Erase { kind, name } => match kind {
+                Kind::Snapshot => store.snapshot(name)?.erase().map(drop),
+                _ => store.volume(name)?.erase().map(drop),
+            },
+            Action::Rekey { name } => {
+                for step in store.volume(name)?.rekey(RekeyStart::NewEpoch)? {
+                    step?;
+                }
+                store.flush()
+            }
+            Action::Compact => store.compact(|_| true).map(drop),
             Action::Rename { name, to } => store.volume(name)?.rename(to),
             Action::Flush => store.flush(),
             Action::Checkpoint => store.checkpoint(),
+            Action::Rotate => {
+                self.kms.rotate_key("alias/default")?;
+                self.kms.rotate_key("alias/offshoot-store").map(drop)
+            }
+            Action::OffAndOn => {
+                self.kms.disable_key("alias/default")?;
+                self.kms.enable_key("alias/default").map(drop)
+            }
+            Action::Rewrap { name, other_key } => {
+                store.rewrap()?;
+                let key = &self.keys[usize::from(*other_key)];
+                store.volume(name)?.rewrap(key)
+            }
             Action::Reopen => panic!("a process cannot reopen itself"),
         }
     }
@@ -178,6 +226,9 @@ impl Process {
             (Kind::Snapshot, Kind::Snapshot) => {
                 store.snapshot(&from.1)?.create_snapshot(name).map(drop)
             }
+            (Kind::Volume, Kind::Pin) => store.volume(&from.1)?.pin(name).map(drop),
+            (Kind::Snapshot, Kind::Pin) => store.snapshot(&from.1)?.pin(name).map(drop),
+            (Kind::Pin, _) => panic!("nothing is made from a pin"),
         }
     }
 }

@@ -139,8 +139,11 @@ fn advice(error: &Error) -> Option<&'static str> {
         Error::NotFound {
             kind: Kind::Key, ..
         } => "see `offshoot key list`",
+        Error::NotFound {
+            kind: Kind::Pin, ..
+        } => "see `offshoot store pin list`",
         Error::AlreadyExists {
-            kind: Kind::Volume | Kind::Snapshot,
+            kind: Kind::Volume | Kind::Snapshot | Kind::Pin,
             ..
         } => "take another name",
         Error::InvalidState {

@@ -16,7 +16,9 @@ mod context;
 mod exit;
 mod interrupt;
 mod memory;
+mod nbd;
 mod output;
+mod pace;
 mod places;
 mod progress;
 mod refs;
@@ -27,6 +29,7 @@ mod sizes;
 mod source;
 mod sparse;
 mod stdout;
+mod sys;
 mod transfer;
 mod views;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use offshoot::{ErasePlan, Extent, FileKms, KeyId, ResourceId, Snapshot, Store, Volume};
+use offshoot::{ErasePlan, Extent, FileKms, KeyId, Pin, ResourceId, Snapshot, Store, Volume};
 
 use crate::exit::{Failure, Result};
 use crate::refs::{Bare, Reference};
@@ -63,7 +63,8 @@ impl Session {
         Ok(self.kms.key(reference.unwrap_or("alias/default"))?.id)
     }
 
-    fn find(&self, reference: &str, bare: Bare) -> Result<Head> {
+    /// The volume or snapshot of a reference, of which a name without `@` is one or the other.
+    pub fn find(&self, reference: &str, bare: Bare) -> Result<Head> {
         match Reference::parse(reference, bare, &self.kms.region())? {
             Reference::Volume(name) => Ok(Head::Volume(self.store.volume(&name)?)),
             Reference::Snapshot { volume, name } => {
@@ -86,6 +87,21 @@ impl Session {
              list`"
         )))
     }
+}
+
+/// What is mapped, piece by piece.
+pub type Extents<'a> = Box<dyn Iterator<Item = offshoot::Result<Extent>> + 'a>;
+
+/// What can be read: a volume, a snapshot, or what a pin holds.
+pub trait Readable {
+    /// Its length in bytes.
+    fn len(&self) -> offshoot::Result<u64>;
+
+    /// Fills `bytes` from an offset.
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> offshoot::Result<()>;
+
+    /// What is mapped in a range.
+    fn extents(&self, range: Range<u64>) -> offshoot::Result<Extents<'_>>;
 }
 
 /// A volume or a snapshot: what both can do.
@@ -113,14 +129,6 @@ impl Head {
         })
     }
 
-    /// Its length in bytes.
-    pub fn len(&self) -> offshoot::Result<u64> {
-        match self {
-            Self::Volume(volume) => volume.len(),
-            Self::Snapshot(snapshot) => snapshot.len(),
-        }
-    }
-
     /// The KMS key it is under.
     pub fn kms_key(&self) -> offshoot::Result<KeyId> {
         Ok(match self {
@@ -145,23 +153,12 @@ impl Head {
         }
     }
 
-    /// Fills `bytes` from an offset.
-    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> offshoot::Result<()> {
+    /// Holds the state it has.
+    pub fn pin(&self, name: &str) -> offshoot::Result<Pin> {
         match self {
-            Self::Volume(volume) => volume.read_exact_at(bytes, offset),
-            Self::Snapshot(snapshot) => snapshot.read_exact_at(bytes, offset),
+            Self::Volume(volume) => volume.pin(name),
+            Self::Snapshot(snapshot) => snapshot.pin(name),
         }
-    }
-
-    /// What is mapped in a range.
-    pub fn extents(
-        &self,
-        range: Range<u64>,
-    ) -> offshoot::Result<Box<dyn Iterator<Item = offshoot::Result<Extent>> + '_>> {
-        Ok(match self {
-            Self::Volume(volume) => Box::new(volume.extents(range)?),
-            Self::Snapshot(snapshot) => Box::new(snapshot.extents(range)?),
-        })
     }
 
     /// Makes a volume with the same contents.
@@ -178,5 +175,42 @@ impl Head {
             Self::Volume(volume) => volume.create_snapshot(name),
             Self::Snapshot(snapshot) => snapshot.create_snapshot(name),
         }
+    }
+}
+
+impl Readable for Head {
+    fn len(&self) -> offshoot::Result<u64> {
+        match self {
+            Self::Volume(volume) => volume.len(),
+            Self::Snapshot(snapshot) => snapshot.len(),
+        }
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> offshoot::Result<()> {
+        match self {
+            Self::Volume(volume) => volume.read_exact_at(bytes, offset),
+            Self::Snapshot(snapshot) => snapshot.read_exact_at(bytes, offset),
+        }
+    }
+
+    fn extents(&self, range: Range<u64>) -> offshoot::Result<Extents<'_>> {
+        Ok(match self {
+            Self::Volume(volume) => Box::new(volume.extents(range)?),
+            Self::Snapshot(snapshot) => Box::new(snapshot.extents(range)?),
+        })
+    }
+}
+
+impl Readable for Pin {
+    fn len(&self) -> offshoot::Result<u64> {
+        Self::len(self)
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> offshoot::Result<()> {
+        Self::read_exact_at(self, bytes, offset)
+    }
+
+    fn extents(&self, range: Range<u64>) -> offshoot::Result<Extents<'_>> {
+        Ok(Box::new(Self::extents(self, range)?))
     }
 }

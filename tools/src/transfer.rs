@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, mpsc};
 use std::thread;
 
 use offshoot::{Error, ExtentKind, Volume};
@@ -12,7 +12,7 @@ use offshoot::{Error, ExtentKind, Volume};
 use crate::exit::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::session::Head;
+use crate::session::Readable;
 use crate::source::{self, Source};
 use crate::sparse::{self, DataRanges};
 use crate::stdout::Out;
@@ -33,11 +33,23 @@ pub enum Zeroes {
 
 /// Writes into a volume from `base` on.
 pub struct Writer<'a> {
+    target: Target<'a>,
+    progress: Progress,
+}
+
+/// Where bytes of a source go.
+#[derive(Clone, Copy)]
+struct Target<'a> {
     volume: &'a Volume,
     base: u64,
     zeroes: Zeroes,
     block: usize,
-    progress: Progress,
+}
+
+/// Bytes of a source, and the hole before them.
+struct Part {
+    hole: Range<u64>,
+    bytes: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
@@ -49,13 +61,13 @@ impl<'a> Writer<'a> {
         block: u32,
         progress: Progress,
     ) -> Self {
-        Self {
+        let target = Target {
             volume,
             base,
             zeroes,
             block: block as usize,
-            progress,
-        }
+        };
+        Self { target, progress }
     }
 
     /// Writes all of a source and returns its length.
@@ -70,47 +82,77 @@ impl<'a> Writer<'a> {
 
     fn write_file(&mut self, file: &File, len: u64, name: &str) -> Result<u64> {
         let interrupt = Interrupt::new();
-        let (base, block) = (self.base, self.block as u64);
+        let target = self.target;
         let (send, parts) = mpsc::sync_channel(CHUNKS_AHEAD);
         let (give_back, spare) = mpsc::channel();
-        let mut end = 0;
-        thread::scope(|scope| {
-            // The next chunks are read while one is encrypted and written. If this side stops,
-            // the other one has nobody to send to any more and stops too.
-            scope.spawn(move || read_ahead(file, len, (base, block), &send, &spare));
-            for part in parts {
-                interrupt.check()?;
-                let (at, bytes): (u64, Vec<u8>) =
-                    part.map_err(|error| Failure::io("read", name, error))?;
-                self.zeroes(end..at)?;
-                self.bytes(&bytes, at)?;
-                end = at + bytes.len() as u64;
-                self.progress.at(end);
-                let _ = give_back.send(bytes);
+        // Gone once somebody has failed: then the reader has nobody to send to and stops.
+        let parts = Mutex::new(Some(parts));
+        let progress = Mutex::new((0, &mut self.progress));
+        let next = || {
+            let parts = lock(&parts);
+            parts.as_ref().and_then(|parts| parts.recv().ok())
+        };
+        let write = |part: io::Result<Part>| -> Result<Vec<u8>> {
+            interrupt.check()?;
+            let Part { hole, bytes } = part.map_err(|error| Failure::io("read", name, error))?;
+            let end = hole.end + bytes.len() as u64;
+            let count = end - hole.start;
+            target.zeroes(hole.clone())?;
+            target.bytes(&bytes, hole.end)?;
+            let mut progress = lock(&progress);
+            progress.0 += count;
+            let done = progress.0;
+            progress.1.at(done);
+            Ok(bytes)
+        };
+        let work = || {
+            let give_back = give_back.clone();
+            while let Some(part) = next() {
+                match write(part) {
+                    Ok(bytes) => _ = give_back.send(bytes),
+                    Err(error) => {
+                        lock(&parts).take();
+                        return Err(error);
+                    }
+                }
             }
-            Ok::<(), Failure>(())
+            Ok(())
+        };
+        thread::scope(|scope| {
+            // The next chunks are read while others are encrypted and written.
+            scope.spawn(move || read_ahead(file, len, target, &send, &spare));
+            let helper = match target.zeroes {
+                Zeroes::Skip => Some(scope.spawn(work)),
+                // What is there is replaced from the front on, so that a crash leaves the front.
+                Zeroes::Write => None,
+            };
+            let done = work();
+            let helped = helper.map_or(Ok(()), |helper| {
+                helper.join().expect("BUG: the other writer panicked")
+            });
+            done.and(helped)
         })?;
-        self.zeroes(end..len)?;
         self.progress.at(len);
         Ok(len)
     }
 
     fn write_stream(&mut self, stream: &File, name: &str) -> Result<u64> {
-        let volume_len = self.volume.len()?;
+        let target = self.target;
+        let volume_len = target.volume.len()?;
         let mut buffer = vec![0; CHUNK as usize];
         let mut at = 0;
         loop {
-            let offset = self.base + at;
+            let offset = target.base + at;
             let want = CHUNK - offset % CHUNK;
             let bytes = &mut buffer[..want as usize];
             let read = source::read_full(stream, bytes)
                 .map_err(|error| Failure::io("read", name, error))?;
             let fits = (read as u64).min(volume_len - offset);
-            self.bytes(&bytes[..fits as usize], at)?;
+            target.bytes(&bytes[..fits as usize], at)?;
             at += fits;
             self.progress.at(at);
             if fits < read as u64 {
-                let offset = self.base + at;
+                let offset = target.base + at;
                 return Err(Error::OutOfBounds {
                     offset,
                     len: 1,
@@ -123,7 +165,9 @@ impl<'a> Writer<'a> {
             }
         }
     }
+}
 
+impl Target<'_> {
     /// Writes bytes that lie at `at` in the source.
     fn bytes(&self, bytes: &[u8], at: u64) -> Result {
         let offset = self.base + at;
@@ -148,24 +192,27 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Sends the data of a file in chunks, each with its offset, and leaves out its holes. Chunks are
-/// as the store takes them if the file lies from `base` on. Ends when nobody listens.
+/// Sends a file in chunks of data, each with the hole before it. Chunks are as the store takes
+/// them. Ends when nobody listens.
 fn read_ahead(
     file: &File,
     len: u64,
-    (base, block): (u64, u64),
-    send: &mpsc::SyncSender<io::Result<(u64, Vec<u8>)>>,
+    target: Target<'_>,
+    send: &mpsc::SyncSender<io::Result<Part>>,
     spare: &mpsc::Receiver<Vec<u8>>,
 ) {
-    let read = |part: Range<u64>| {
+    let mut end = 0;
+    let mut read = |part: Range<u64>| {
         let mut bytes = spare.try_recv().unwrap_or_default();
         bytes.resize((part.end - part.start) as usize, 0);
         file.read_exact_at(&mut bytes, part.start)?;
-        Ok((part.start, bytes))
+        let hole = end..part.start;
+        end = part.end;
+        Ok(Part { hole, bytes })
     };
-    for range in DataRanges::new(file, len, block) {
+    for range in DataRanges::new(file, len, target.block as u64) {
         let parts: Box<dyn Iterator<Item = io::Result<_>>> = match range {
-            Ok(range) => Box::new(chunks(range, base).map(read)),
+            Ok(range) => Box::new(chunks(range, target.base).map(&mut read)),
             Err(error) => Box::new(std::iter::once(Err(error))),
         };
         for part in parts {
@@ -175,10 +222,19 @@ fn read_ahead(
             }
         }
     }
+    if end < len {
+        let (hole, bytes) = (end..len, Vec::new());
+        // Nobody listens any more only if somebody has failed.
+        let _ = send.send(Ok(Part { hole, bytes }));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("BUG: a writer panicked with this lock")
 }
 
 /// Writes a range of a head to standard output, holes as zeroes.
-pub fn print(head: &Head, range: Range<u64>, mut progress: Progress) -> Result {
+pub fn print(head: &dyn Readable, range: Range<u64>, mut progress: Progress) -> Result {
     let mut out = Out::new();
     let start = range.start;
     let mut buffer = vec![0; CHUNK as usize];
@@ -196,7 +252,7 @@ pub fn print(head: &Head, range: Range<u64>, mut progress: Progress) -> Result {
 /// Writes what a head holds into a file; returns the bytes written. Holes and zeroes are left
 /// out (`Skip`: the file is known to have nothing there) or written.
 pub fn save(
-    head: &Head,
+    head: &dyn Readable,
     file: &File,
     name: &str,
     zeroes: Zeroes,

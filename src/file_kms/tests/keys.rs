@@ -189,7 +189,7 @@ fn deleting_a_keys_record_makes_its_heads_unreadable() {
         assert!(is_missing(&kms.head_key(&head, STORE, RESOURCE)));
         assert!(is_missing(&kms.decrypt(&key, &wrapped, &CONTEXT)));
         assert!(is_missing(&kms.assign_head_key(&key, STORE, RESOURCE)));
-        assert!(is_missing(&kms.refill(&key, STORE)));
+        assert!(is_missing(&kms.refill(&key, StoreId([8; 16]))));
         assert!(is_missing(&kms.resolve("alias/prod")));
     }
 }

@@ -252,7 +252,12 @@ pub(super) fn samples() -> Vec<Record> {
     samples.push(Record::Quota(Quota {
         bytes: Some(1 << 40),
         heads: Some(7),
+        keep_free: Some(9),
     }));
+    samples.push(Record::Head(Box::new(HeadRecord {
+        kind: HeadKind::Pin,
+        ..head(RootSource::CopyOf(HeadId(1)), "held")
+    })));
     samples.push(Record::Head(Box::new(HeadRecord {
         protected: true,
         ..head(RootSource::Keep, "p")
@@ -354,7 +359,7 @@ fn refused(record: &Record, offset: usize, byte: u8) -> Option<Damage> {
 fn a_head_that_cannot_be_is_refused() {
     let record = Record::Head(Box::new(head(RootSource::Keep, "name")));
     let out_of_range = |field| Some(Damage::OutOfRange(field));
-    for kind in [0, 3, 255] {
+    for kind in [0, 4, 255] {
         assert_eq!(refused(&record, 4, kind), out_of_range("kind"));
     }
     for state in [0, 6, 255] {

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
+use crate::io::AlignedBuf;
 
 fn disk() -> (tempfile::TempDir, RealDisk) {
     let dir = tempfile::tempdir().unwrap();
@@ -244,4 +245,56 @@ fn a_hole_gives_space_back_and_keeps_the_length_and_the_map() {
         disk.allocated_len("none").unwrap_err().kind(),
         ErrorKind::NotFound
     );
+}
+
+#[test]
+fn a_bulk_write_shows_in_maps_and_other_handles_that_had_read_before() {
+    // Not where temporary files are: those are often in memory.
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let disk = RealDisk::create(&dir.path().join("d")).unwrap();
+    let len = 1 << 20;
+    let file = disk.create("f", len as u64).unwrap();
+    let map = file.map().unwrap();
+    let bulk = disk.open("f", Access::Bulk).unwrap();
+    let (mut read, mut mapped) = (vec![1; len], vec![1; len]);
+    for byte in 1..=3 {
+        // All of it is in the page cache, and a part of it not written back.
+        file.read_exact_at(&mut read, 0).unwrap();
+        map.copy_out(&mut mapped, 0).unwrap();
+        assert!(read == mapped);
+        file.write_all_at(&vec![100 + byte; 300_000], 0).unwrap();
+        let mut buf = AlignedBuf::zeroed(len / 2);
+        buf.fill(byte);
+        bulk.write_all_at(&buf, len as u64 / 4).unwrap();
+        file.read_exact_at(&mut read, 0).unwrap();
+        map.copy_out(&mut mapped, 0).unwrap();
+        assert!(read == mapped);
+        assert!(read[..len / 4].iter().all(|&found| found == 100 + byte));
+        assert!(
+            read[len / 4..3 * len / 4]
+                .iter()
+                .all(|&found| found == byte)
+        );
+        assert!(read[3 * len / 4..].iter().all(|&found| found == 0));
+        file.sync().unwrap();
+    }
+}
+
+#[test]
+fn a_bulk_handle_can_be_had_where_the_file_system_knows_only_its_cache() {
+    let dir = match tempfile::tempdir_in("/dev/shm") {
+        Ok(dir) => dir,
+        Err(_) => tempfile::tempdir().unwrap(),
+    };
+    let disk = RealDisk::create(&dir.path().join("d")).unwrap();
+    let file = disk.create("f", 8192).unwrap();
+    let bulk = disk.open("f", Access::Bulk).unwrap();
+    let mut buf = AlignedBuf::zeroed(4096);
+    buf.fill(3);
+    bulk.write_all_at(&buf, 4096).unwrap();
+    let mut read = vec![0; 8192];
+    file.read_exact_at(&mut read, 0).unwrap();
+    assert!(read[..4096].iter().all(|&byte| byte == 0));
+    assert!(read[4096..].iter().all(|&byte| byte == 3));
+    assert_eq!(kind(disk.open("none", Access::Bulk)), ErrorKind::NotFound);
 }

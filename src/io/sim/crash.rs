@@ -10,6 +10,7 @@ use super::SimRandom;
 use super::image::Image;
 use super::state::{InodeNo, PendingWrite, State};
 use crate::source::Random;
+use crate::sync::Arc;
 
 /// Bytes that a power loss writes all of or none of.
 pub const SECTOR_LEN: u64 = 512;
@@ -151,6 +152,10 @@ pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
     }
     for names in after.directories.values_mut() {
         names.live = names.durable.clone();
+        for (name, no) in &names.live {
+            let inode = after.inodes.get_mut(no);
+            inode.expect("BUG: a fork has all reachable inodes").name = Arc::clone(name);
+        }
     }
     after.free_len = capacity.saturating_sub(after.named_len());
     // Forgets the inodes that have lost their last name.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::state::InodeNo;
 use super::{SimMachine, WriteEvent};
-use crate::io::{Access, Disk, DiskFile, Lock, LockGuard, Map, check_name};
+use crate::io::{Access, BLOCK_LEN, Disk, DiskFile, Lock, LockGuard, Map, check_name, is_aligned};
 use crate::sync::Arc;
 
 /// The id of the one process of a simulated machine.
@@ -152,6 +152,10 @@ impl DiskFile for SimFile {
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         if self.access == Access::Read {
             return Err(Errno::BADF.into());
+        }
+        let is_whole = is_aligned(buf) && offset.is_multiple_of(BLOCK_LEN as u64);
+        if self.access == Access::Bulk && !is_whole {
+            return Err(Errno::INVAL.into());
         }
         let (directory, name) = {
             let mut state = self.machine.0.state.lock();

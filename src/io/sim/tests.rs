@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use super::*;
-use crate::io::{Access, Disk, DiskFile, Lock};
+use crate::io::{Access, AlignedBuf, Disk, DiskFile, Lock};
 use crate::source::{Clock, Random};
 
 type Tree = BTreeMap<String, Vec<u8>>;
@@ -614,4 +614,25 @@ fn a_hole_reads_as_zeroes_takes_no_space_and_may_come_back_with_a_crash() {
         .and_then(|_| disk.open("g", Access::Read));
     assert!(reader.unwrap().punch(0, 4096).is_err());
     assert!(disk.allocated_len("none").is_err());
+}
+
+#[test]
+fn a_bulk_handle_writes_whole_blocks_only_and_no_more_durably() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let file = durable(&disk, "f", 8192);
+    let bulk = disk.open("f", Access::Bulk).unwrap();
+    let mut buf = AlignedBuf::zeroed(8192);
+    buf.fill(1);
+    for (bytes, offset) in [(&buf[1..4097], 0), (&buf[..100], 0), (&buf[..4096], 512)] {
+        assert_eq!(
+            kind(bulk.write_all_at(bytes, offset)),
+            ErrorKind::InvalidInput
+        );
+    }
+    bulk.write_all_at(&buf[..4096], 4096).unwrap();
+    assert_eq!(read(&disk, "f")[4096..], buf[..4096]);
+    assert!(sectors_after(&machine, "f").len() > 1);
+    file.sync().unwrap();
+    assert_eq!(sectors_after(&machine, "f").len(), 1);
 }

@@ -52,7 +52,7 @@ fn part(segment: u32, runs: &[std::ops::Range<u32>]) -> PackPart {
 fn read(segments: &Segments, at: SlotAddr, count: usize) -> Result<Vec<u8>> {
     let (mut bytes, mut mapped) = (vec![0; count * SLOT_LEN], vec![0; count * SLOT_LEN]);
     segments.read_slots(at, &mut bytes)?;
-    segments.copy_page(at, &mut mapped)?;
+    segments.copy_pages(at, &mut mapped)?;
     assert!(bytes == mapped);
     Ok(bytes.chunks(SLOT_LEN).map(|slot| slot[0]).collect())
 }

@@ -41,7 +41,7 @@ fn at(segment: u32, slot: u32) -> SlotAddr {
 /// The first byte of the page in slot 1 of a segment.
 fn read(segments: &Segments, segment: u32) -> Result<Option<(Salt, u8)>> {
     let mut page = [0; SLOT_LEN];
-    let salt = segments.copy_page(at(segment, 1), &mut page)?;
+    let salt = segments.copy_pages(at(segment, 1), &mut page)?;
     Ok(salt.map(|salt| (salt, page[0])))
 }
 
@@ -100,7 +100,7 @@ fn a_salt_counts_from_its_slot_to_the_next_one_of_the_segment() {
     let expected = salts.map(|(segment, slot, salt)| (at(segment, slot), [salt; 12]));
     assert_eq!(segments.salts(), expected, "the salt of 6 says nothing new");
     let mut page = [7; SLOT_LEN];
-    let mut salt = |segment, slot| segments.copy_page(at(segment, slot), &mut page).unwrap();
+    let mut salt = |segment, slot| segments.copy_pages(at(segment, slot), &mut page).unwrap();
     assert_eq!(salt(2, 3), Some([1; 12]));
     assert_eq!(salt(2, 7), Some([4; 12]));
     assert_eq!(salt(3, 4), None);

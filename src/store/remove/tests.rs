@@ -1,6 +1,8 @@
 //! The store against mark and sweep: random histories of writing, clearing, branching, deleting in
 //! any order, checkpoints and crashes.
 
+mod accounts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::btree::Found;
@@ -111,7 +113,8 @@ impl World {
             0..50 => self.write(&name),
             50..60 => self.clear(&name),
             60..74 => self.branch(),
-            74..84 => self.delete(),
+            74..81 => self.delete(),
+            81..84 => self.delete_some(),
             84..91 => self.store.checkpoint().unwrap(),
             91..94 => self.compact(),
             94..97 => self.reopen(),
@@ -307,6 +310,7 @@ impl World {
             if self.below(10) == 0 {
                 self.check_exact();
                 self.check_contents();
+                self.check_charges();
             }
         }
         while !self.volumes.is_empty() {

@@ -6,11 +6,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use offshoot::{Error, Pin};
 use serde::Serialize;
 
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
-use crate::session::Head;
+use crate::session::{Readable, Session};
 use crate::sizes;
 use crate::transfer::{self, Zeroes};
 
@@ -24,10 +25,14 @@ pub enum Command {
 ///
 /// The image is not encrypted: a new file can be read by its owner only. It appears under its
 /// name when it is complete, with holes where the volume has none or only zeroes.
+///
+/// With --pin the state is held under that name until the image is complete: cut off, the same
+/// command begins again with the same state, whatever was written or deleted meanwhile.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  offshoot export image pg@monday monday.img\n  \
-                        offshoot export image pg - | zstd > pg.img.zst"
+                        offshoot export image pg - | zstd > pg.img.zst\n  \
+                        offshoot export image pg pg.img --pin nightly"
 )]
 pub struct Image {
     /// The volume (NAME) or snapshot (NAME@SNAPSHOT, @SNAPSHOT)
@@ -35,6 +40,9 @@ pub struct Image {
     head: String,
     /// The file, or - for standard output
     file: PathBuf,
+    /// Hold the state under this name until the image is complete
+    #[arg(long, value_name = "NAME")]
+    pin: Option<String>,
     /// Replace a file, or write onto a device
     #[arg(long)]
     force: bool,
@@ -68,30 +76,44 @@ pub fn run(context: &Context, command: Command) -> Result {
             .output
             .refuse_json("export image to standard output")?;
     }
-    let exported = context.with_store(Access::Read, |session| {
-        let head = session.head(&args.head)?;
-        let size_bytes = head.len()?;
+    let access = match args.pin {
+        Some(_) => Access::Own,
+        None => Access::Read,
+    };
+    let exported = context.with_store(access, |session| {
+        let pin = pin(session, &args)?;
+        let (name, head): (_, Box<dyn Readable>) = match &pin {
+            Some((pin, name)) => (name.clone(), Box::new(pin.clone())),
+            None => {
+                let head = session.head(&args.head)?;
+                (head.name()?, Box::new(head))
+            }
+        };
+        let (head, size_bytes) = (&*head, head.len()?);
+        let release = || pin.map_or(Ok(()), |(pin, _)| pin.release());
         let progress = context.progress("export image", Some(size_bytes));
         let data_bytes = match &target {
             Target::Stdout => {
-                transfer::print(&head, 0..size_bytes, progress)?;
+                transfer::print(head, 0..size_bytes, progress)?;
+                release()?;
                 return Ok(None);
             }
             Target::File(path) => {
-                let save = |new: &File| transfer::save(&head, new, &file, Zeroes::Skip, progress);
+                let save = |new: &File| transfer::save(head, new, &file, Zeroes::Skip, progress);
                 replace(path, args.force, size_bytes, save)?
             }
             Target::Special(device) => {
-                check_room(&head, device, &file)?;
-                let data = transfer::save(&head, device, &file, Zeroes::Write, progress)?;
+                check_room(head, device, &file)?;
+                let data = transfer::save(head, device, &file, Zeroes::Write, progress)?;
                 device
                     .sync_all()
                     .map_err(|error| Failure::io("sync", &file, error))?;
                 data
             }
         };
+        release()?;
         Ok(Some(Exported {
-            name: head.name()?,
+            name,
             file,
             size_bytes,
             data_bytes,
@@ -106,6 +128,31 @@ pub fn run(context: &Context, command: Command) -> Result {
     );
     let sentence = format!("{size} written to {}, {data} of it data", exported.file);
     context.output.done("exported/1", &exported, &sentence)
+}
+
+/// The pin to read from, if one was asked for: the one that is there, or a new one. And the name of what
+/// it holds.
+fn pin(session: &Session, args: &Image) -> Result<Option<(Pin, String)>> {
+    let Some(name) = &args.pin else {
+        return Ok(None);
+    };
+    let held = match session.store.pin(name) {
+        Ok(pin) => {
+            let (held_id, head) = (pin.info()?.held_id, session.head(&args.head));
+            // What it holds may be deleted by now.
+            match head {
+                Ok(head) if head.id()? != held_id => {
+                    let text = format!("pin {name} holds another volume or snapshot");
+                    return Err(Failure::AlreadyExists(text));
+                }
+                Ok(_) | Err(Failure::Library(Error::NotFound { .. })) => pin,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::NotFound { .. }) => session.head(&args.head)?.pin(name)?,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some((held, args.head.clone())))
 }
 
 fn target(args: &Image) -> Result<Target> {
@@ -178,7 +225,7 @@ fn replace(
     Ok(written)
 }
 
-fn check_room(head: &Head, mut device: &File, name: &str) -> Result {
+fn check_room(head: &dyn Readable, mut device: &File, name: &str) -> Result {
     use std::io::Seek;
     let room = device.seek(io::SeekFrom::End(0));
     let room = room.map_err(|error| Failure::io("measure", name, error))?;

@@ -218,8 +218,10 @@ fn stats(stats: &Stats) -> Value {
         "segments": stats.segments,
         "unused_segments": stats.unused_segments,
         "leftover_files": stats.leftover_files,
+        "spares": stats.spares,
         "volumes": stats.volumes,
         "snapshots": stats.snapshots,
+        "pins": stats.pins,
         "tombstones": stats.tombstones,
         "lineage_epochs": stats.lineage_epochs,
         "key_epochs": stats.key_epochs,
@@ -237,7 +239,10 @@ fn text(report: &Report) -> String {
     let stats = &report.stats;
     let mut text = format!("{report}\n");
     let data = sizes::human(stats.data_bytes);
-    text += &format!("volumes {}, snapshots {}, ", stats.volumes, stats.snapshots);
+    text += &format!(
+        "volumes {}, snapshots {}, pins {}, ",
+        stats.volumes, stats.snapshots, stats.pins
+    );
     text += &format!(
         "pages {} ({data}), page table nodes {}, ",
         stats.pages, stats.nodes

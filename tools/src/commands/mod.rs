@@ -9,8 +9,10 @@ mod import;
 mod inspect;
 mod key;
 mod offline;
+mod pin;
 mod quota;
 mod reclaim;
+mod serve;
 mod snapshot;
 mod stats;
 mod store;
@@ -48,6 +50,9 @@ pub enum Command {
     /// KMS keys: make, see, switch off, rotate, rewrap, delete, name, audit
     #[command(subcommand)]
     Key(key::Command),
+    /// Give other programs access to volumes and snapshots
+    #[command(subcommand)]
+    Serve(serve::Command),
     Fsck(fsck::Args),
     Inspect(inspect::Args),
     Version(version::Args),
@@ -65,6 +70,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Import(command) => import::run(&context, command)?,
         Command::Export(command) => export::run(&context, command)?,
         Command::Key(command) => key::run(&context, command)?,
+        Command::Serve(command) => return serve::run(&context, command),
         Command::Fsck(args) => return fsck::run(&context, &args),
         Command::Inspect(args) => inspect::run(&context, &args)?,
         Command::Version(_) => version::run(&context)?,

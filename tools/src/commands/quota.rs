@@ -24,9 +24,14 @@ pub struct Show {}
 ///
 /// At the bound writes, new volumes, clones and snapshots are refused (exit 17); reading, deleting,
 /// discarding and all upkeep go on. A bound below what is used only stops growth. What checkpoints
-/// write may pass it a little.
+/// write may pass it a little. Before anything is refused, dead space is given back.
+///
+/// With --keep-free the same happens, as on a full disk, when a new segment would leave less of the
+/// disk free.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  offshoot store quota set --bytes 100G --heads 1000")]
+#[command(
+    after_help = "Example:\n  offshoot store quota set --bytes 100G --heads 1000 --keep-free 10G"
+)]
 pub struct Set {
     #[command(flatten)]
     bounds: Bounds,
@@ -38,9 +43,12 @@ struct Bounds {
     /// Most bytes of segments, or `none`
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     bytes: Option<Bound>,
-    /// Most volumes and snapshots together, or `none`
+    /// Most volumes, snapshots and pins together, or `none`
     #[arg(long, value_name = "COUNT", value_parser = count)]
     heads: Option<Bound>,
+    /// Bytes of the disk to leave free, or `none`
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    keep_free: Option<Bound>,
 }
 
 /// A bound as it was asked for; `None` is no bound.
@@ -77,6 +85,7 @@ pub fn run(context: &Context, command: &Command) -> Result {
             session.store.set_quota(Quota {
                 bytes: bound(args.bounds.bytes, now.bytes),
                 heads: bound(args.bounds.heads, now.heads),
+                keep_free: bound(args.bounds.keep_free, now.keep_free),
             })?;
             Ok(session.store.quota()?)
         })?,

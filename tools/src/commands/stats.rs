@@ -12,8 +12,12 @@ use crate::views::StatsView;
 
 /// Show what the store takes and what is in it; nothing is written
 ///
-/// Log bytes are those since the last checkpoint: what an open after a crash reads. Used bytes are
-/// what was written and not reclaimed, live bytes what volumes and snapshots can still reach.
+/// Allocated bytes are page bytes (what volumes, snapshots and pins map), table bytes (their page
+/// tables), bytes held by the log, bytes that wait for checkpoints, reclaimable and spare bytes. Of pages and
+/// tables, snapshot-only bytes are held by nothing but snapshots, pin-only bytes by nothing but pins
+/// (`store pin list` says which); deleted bytes go with deleted volumes and snapshots, deleted_count of them,
+/// that wait to be removed. Log bytes are those since the last checkpoint: what an open after a
+/// crash reads. Used bytes are what was written and not reclaimed.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  offshoot store stats --live\n  offshoot store stats -w 5 --json"
@@ -58,6 +62,8 @@ fn look(context: &Context, live: bool) -> Result<StatsView> {
         Ok(StatsView::new(
             &session.store.info()?,
             &session.store.stats()?,
+            &session.store.space()?,
+            session.store.pins().len(),
         ))
     })?;
     if !live {

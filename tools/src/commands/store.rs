@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use offshoot::{Error, FileKms, Options};
 
-use crate::commands::{quota, reclaim, stats};
+use crate::commands::{pin, quota, reclaim, stats};
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
 use crate::sizes;
@@ -27,6 +27,9 @@ pub enum Command {
     /// How much the store may take: show, set
     #[command(subcommand)]
     Quota(quota::Command),
+    /// Pins: states that somebody holds
+    #[command(subcommand)]
+    Pin(pin::Command),
 }
 
 /// Make a store and, if there is none yet, its KMS with the first two keys
@@ -55,6 +58,7 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Reclaim(args) => reclaim::reclaim(context, &args),
         Command::Compact(args) => reclaim::compact(context, &args),
         Command::Quota(command) => quota::run(context, &command),
+        Command::Pin(command) => pin::run(context, &command),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Volumes and snapshots, and what is mapped in them.
 
-use offshoot::{Extent, ExtentKind, Usage};
+use offshoot::{Extent, ExtentKind, PinInfo, Usage};
 use serde::Serialize;
 
 use crate::output::View;
+use crate::views::{key_text, time};
 
 /// A volume.
 #[derive(Debug, Default, Serialize)]
@@ -47,6 +48,8 @@ impl View for VolumeView {
         "exclusive_bytes",
         "exclusive_settled",
         "shared_bytes",
+        "charged_bytes",
+        "split_bytes",
     ];
     const COLUMNS: &'static [&'static str] = &[
         "name",
@@ -100,6 +103,8 @@ impl View for SnapshotView {
         "exclusive_bytes",
         "exclusive_settled",
         "shared_bytes",
+        "charged_bytes",
+        "split_bytes",
     ];
     const COLUMNS: &'static [&'static str] = &[
         "name",
@@ -121,6 +126,74 @@ pub(super) struct UsageView {
     pub(super) exclusive_bytes: Option<u64>,
     pub(super) exclusive_settled: Option<bool>,
     pub(super) shared_bytes: Option<u64>,
+    pub(super) charged_bytes: Option<u64>,
+    pub(super) split_bytes: Option<u64>,
+}
+
+/// A pin.
+#[derive(Debug, Default, Serialize)]
+pub struct PinView {
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) kms_key_id: String,
+    pub(super) held_id: String,
+    pub(super) held_name: Option<String>,
+    pub(super) created_at: String,
+    pub(super) age_seconds: u64,
+    pub(super) size_bytes: u64,
+    #[serde(flatten)]
+    pub(super) usage: UsageView,
+}
+
+impl View for PinView {
+    const NOUN: &'static str = "pin";
+    const PLURAL: &'static str = "pins";
+    const LIST: &'static str = "pin-list/1";
+    const FIELDS: &'static [&'static str] = &[
+        "name",
+        "id",
+        "kms_key_id",
+        "held_id",
+        "held_name",
+        "created_at",
+        "age_seconds",
+        "size_bytes",
+        "referenced_bytes",
+        "exclusive_bytes",
+        "exclusive_settled",
+        "shared_bytes",
+        "charged_bytes",
+        "split_bytes",
+    ];
+    const COLUMNS: &'static [&'static str] = &[
+        "name",
+        "held_name",
+        "created_at",
+        "age_seconds",
+        "referenced_bytes",
+        "exclusive_bytes",
+    ];
+}
+
+impl PinView {
+    /// Of a pin, as of now.
+    pub(super) fn new(info: PinInfo, held_name: Option<String>, usage: UsageView) -> Self {
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let age_ms = u64::try_from(now_ms)
+            .unwrap_or(0)
+            .saturating_sub(info.created_at_ms);
+        Self {
+            id: info.id.to_string(),
+            kms_key_id: key_text(info.kms_key),
+            held_id: info.held_id.to_string(),
+            held_name,
+            created_at: time(info.created_at_ms),
+            age_seconds: age_ms / 1000,
+            size_bytes: info.len,
+            usage,
+            name: info.name,
+        }
+    }
 }
 
 /// What is mapped in one range.
@@ -165,6 +238,8 @@ impl From<Usage> for UsageView {
             exclusive_bytes: Some(usage.exclusive_bytes),
             exclusive_settled: Some(usage.exclusive_settled),
             shared_bytes: Some(usage.shared_bytes),
+            charged_bytes: None,
+            split_bytes: None,
         }
     }
 }

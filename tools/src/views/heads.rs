@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use offshoot::{DeletionProtection, Error, KeyId, ResourceId, SnapshotInfo, Usage, VolumeInfo};
+use offshoot::{
+    Charge, DeletionProtection, Error, KeyId, PinInfo, ResourceId, SnapshotInfo, Usage, VolumeInfo,
+};
 
 use crate::exit::Result;
 use crate::refs;
 use crate::session::Session;
-use crate::views::head::{SnapshotView, UsageView, VolumeView};
+use crate::views::head::{PinView, SnapshotView, UsageView, VolumeView};
 use crate::views::{id_text, key_text, time};
 
 /// Makes views of volumes and snapshots: knows the names behind ids.
@@ -18,6 +20,7 @@ pub struct Heads<'a> {
     account: String,
     key_arns: HashMap<KeyId, String>,
     names: HashMap<ResourceId, String>,
+    charges: HashMap<ResourceId, Charge>,
     problem: RefCell<Option<Error>>,
 }
 
@@ -39,8 +42,10 @@ impl<'a> Heads<'a> {
         let names = volumes
             .chain(snapshots.map(|it| (it.id, format!("@{}", it.name))))
             .collect();
+        let charges = session.store.charges()?.into_iter();
         Ok(Self {
             session,
+            charges: charges.map(|charge| (charge.id, charge)).collect(),
             region: session.kms.region(),
             account: account.unwrap_or_default(),
             key_arns,
@@ -60,9 +65,16 @@ impl<'a> Heads<'a> {
     }
 
     /// What a head holds. One that cannot be looked into does not hide the others.
-    fn usage(&self, usage: offshoot::Result<Usage>) -> UsageView {
+    fn usage(&self, id: ResourceId, usage: offshoot::Result<Usage>) -> UsageView {
         match usage {
-            Ok(usage) => usage.into(),
+            Ok(usage) => {
+                let charge = self.charges.get(&id);
+                UsageView {
+                    charged_bytes: charge.map(|charge| charge.charged_bytes),
+                    split_bytes: charge.map(|charge| charge.split_bytes),
+                    ..usage.into()
+                }
+            }
             Err(
                 Error::KeyUnavailable { .. }
                 | Error::AccessDenied { .. }
@@ -98,7 +110,7 @@ impl<'a> Heads<'a> {
             clone_group_id: id_text(info.group_id),
             created_at: time(info.created_at_ms),
             size_bytes: info.len,
-            usage: self.usage(usage),
+            usage: self.usage(info.id, usage),
             name: info.name,
         }
     }
@@ -122,9 +134,23 @@ impl<'a> Heads<'a> {
             volume_name: self.name(info.volume_id).map(str::to_owned),
             created_at: time(info.created_at_ms),
             size_bytes: info.len,
-            usage: self.usage(usage),
+            usage: self.usage(info.id, usage),
             name: info.name,
         }
+    }
+}
+
+impl Heads<'_> {
+    /// A pin.
+    pub fn pin(&self, info: PinInfo) -> PinView {
+        let usage = self
+            .session
+            .store
+            .pin(&info.name)
+            .and_then(|pin| pin.usage());
+        let usage = self.usage(info.id, usage);
+        let held_name = self.name(info.held_id).map(str::to_owned);
+        PinView::new(info, held_name, usage)
     }
 }
 

@@ -9,7 +9,7 @@ mod store;
 
 use offshoot::{KeyId, ResourceId};
 
-pub use crate::views::head::{ExtentView, SnapshotView, VolumeView};
+pub use crate::views::head::{ExtentView, PinView, SnapshotView, VolumeView};
 pub use crate::views::heads::Heads;
 pub use crate::views::key::{AliasView, AuditView, KeyView};
 pub use crate::views::quota::QuotaView;
@@ -64,6 +64,7 @@ mod tests {
     fn the_fields_of_every_view_are_listed() {
         check(&VolumeView::default());
         check(&SnapshotView::default());
+        check(&PinView::default());
         check(&ExtentView::default());
         check(&KeyView::default());
         check(&AliasView::default());

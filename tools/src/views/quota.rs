@@ -12,6 +12,8 @@ pub struct QuotaView {
     used_bytes: u64,
     quota_heads: Option<u64>,
     used_heads: u64,
+    keep_free_bytes: Option<u64>,
+    free_bytes: u64,
 }
 
 impl View for QuotaView {
@@ -19,8 +21,14 @@ impl View for QuotaView {
     const PLURAL: &'static str = "quotas";
     const LIST: &'static str = "quota-list/1";
     const NAME: &'static str = "quota_bytes";
-    const FIELDS: &'static [&'static str] =
-        &["quota_bytes", "used_bytes", "quota_heads", "used_heads"];
+    const FIELDS: &'static [&'static str] = &[
+        "quota_bytes",
+        "used_bytes",
+        "quota_heads",
+        "used_heads",
+        "keep_free_bytes",
+        "free_bytes",
+    ];
     const COLUMNS: &'static [&'static str] = Self::FIELDS;
 }
 
@@ -31,6 +39,8 @@ impl From<QuotaInfo> for QuotaView {
             used_bytes: info.used_bytes,
             quota_heads: info.quota.heads,
             used_heads: info.heads,
+            keep_free_bytes: info.quota.keep_free,
+            free_bytes: info.free_bytes,
         }
     }
 }

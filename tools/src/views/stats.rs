@@ -1,7 +1,7 @@
 //! What a store takes and what is in it.
 
 use offshoot::check::Stats as Checked;
-use offshoot::{StoreInfo, StoreStats};
+use offshoot::{SpaceInfo, StoreInfo, StoreStats};
 use serde::Serialize;
 
 use crate::output::View;
@@ -14,6 +14,7 @@ pub struct StatsView {
     allocated_bytes: u64,
     used_bytes: u64,
     log_bytes: u64,
+    kept_log_bytes: u64,
     generation: u64,
     volume_count: u64,
     snapshot_count: u64,
@@ -21,6 +22,17 @@ pub struct StatsView {
     lineage_epoch_count: u64,
     key_epoch_count: u64,
     tree_levels: u64,
+    page_bytes: u64,
+    table_bytes: u64,
+    log_held_bytes: u64,
+    waiting_bytes: u64,
+    reclaimable_bytes: u64,
+    spare_bytes: u64,
+    snapshot_only_bytes: u64,
+    pin_only_bytes: u64,
+    pin_count: u64,
+    deleted_bytes: u64,
+    space_settled: bool,
     live_bytes: Option<u64>,
     node_bytes: Option<u64>,
     live_percent: Option<u64>,
@@ -36,7 +48,9 @@ impl View for StatsView {
         "segment_count",
         "allocated_bytes",
         "used_bytes",
+        "spare_bytes",
         "log_bytes",
+        "kept_log_bytes",
         "generation",
         "volume_count",
         "snapshot_count",
@@ -44,6 +58,17 @@ impl View for StatsView {
         "lineage_epoch_count",
         "key_epoch_count",
         "tree_levels",
+        "page_bytes",
+        "table_bytes",
+        "log_held_bytes",
+        "waiting_bytes",
+        "reclaimable_bytes",
+        "spare_bytes",
+        "snapshot_only_bytes",
+        "pin_only_bytes",
+        "pin_count",
+        "deleted_bytes",
+        "space_settled",
         "live_bytes",
         "node_bytes",
         "live_percent",
@@ -53,13 +78,14 @@ impl View for StatsView {
 
 impl StatsView {
     /// Of an open store.
-    pub fn new(info: &StoreInfo, stats: &StoreStats) -> Self {
+    pub fn new(info: &StoreInfo, stats: &StoreStats, space: &SpaceInfo, pins: usize) -> Self {
         Self {
             id: info.id.to_string(),
             segment_count: info.segment_count,
-            allocated_bytes: u64::from(info.segment_count) * info.segment_len,
+            allocated_bytes: space.allocated_bytes,
             used_bytes: info.used_bytes,
             log_bytes: stats.log_len,
+            kept_log_bytes: stats.kept_log_len,
             generation: info.generation,
             volume_count: info.volume_count,
             snapshot_count: info.snapshot_count,
@@ -67,6 +93,17 @@ impl StatsView {
             lineage_epoch_count: stats.lineage_epochs,
             key_epoch_count: stats.key_epochs,
             tree_levels: stats.tree_levels,
+            page_bytes: space.page_bytes,
+            table_bytes: space.node_bytes,
+            log_held_bytes: space.log_bytes,
+            waiting_bytes: space.waiting_bytes,
+            reclaimable_bytes: space.reclaimable_bytes,
+            spare_bytes: space.spare_bytes,
+            snapshot_only_bytes: space.snapshot_bytes,
+            pin_only_bytes: space.pin_bytes,
+            pin_count: pins as u64,
+            deleted_bytes: space.deleted_bytes,
+            space_settled: space.is_settled,
             ..Self::default()
         }
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Place, fields, noise};
 
-const VOLUME_FIELDS: [&str; 17] = [
+const VOLUME_FIELDS: [&str; 19] = [
     "name",
     "id",
     "arn",
@@ -22,6 +22,8 @@ const VOLUME_FIELDS: [&str; 17] = [
     "exclusive_bytes",
     "exclusive_settled",
     "shared_bytes",
+    "charged_bytes",
+    "split_bytes",
 ];
 
 fn names(list: &Value) -> Vec<&str> {
@@ -205,7 +207,15 @@ fn deletion_asks_plans_and_leaves_the_others() {
         assert!(message.contains("--yes"), "{message}");
         let plan = place.json(&[command, "delete", name, "--dry-run"]);
         assert_eq!(plan["schema"], "deleted/1");
-        assert_eq!(plan["name"], name);
+        assert_eq!(plan["heads"][0]["name"], name);
+        assert_eq!(
+            plan["heads"][0]["kind"],
+            if command == "snapshot" {
+                "snapshot"
+            } else {
+                "volume"
+            }
+        );
         assert_eq!(plan["dry_run"], true);
         assert!(plan["freed_bytes"].is_u64());
     }
@@ -283,4 +293,155 @@ fn a_protected_volume_is_deleted_only_once_the_protection_is_gone() {
     place.ok(&["volume", "delete", "pg", "--yes"]);
     let list = place.json(&["volume", "list"]);
     assert_eq!(names(&list["volumes"]), ["a", "b"]);
+}
+
+#[test]
+fn a_set_goes_at_once_and_the_plan_says_what_stays_with_whom() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &noise(40_960, 1));
+    place.ok(&["snapshot", "create", "pg", "monday"]);
+    place.ok(&["clone", "create", "pg", "dev"]);
+    place.write("dev", 0, &noise(8192, 2));
+    place.write("pg", 0, &noise(4096, 3));
+    let set = ["volume", "delete", "pg", "pg@monday"];
+    let plan = place.json(&[&set[..], &["-n"]].concat());
+    // The page that pg wrote anew, and the two of which dev let go but the snapshot did not.
+    assert_eq!(plan["freed_bytes"], 4096 + 2 * 4096, "{plan}");
+    assert_eq!(plan["shared_bytes"], 8 * 4096);
+    let names: Vec<_> = ["pg", "monday"]
+        .iter()
+        .zip(plan["heads"].as_array().expect("a list"))
+        .collect();
+    for (name, head) in names {
+        assert_eq!(head["name"], *name);
+        assert_eq!(head["shared_with"][0]["name"], "dev");
+        assert_eq!(head["shared_with"][0]["bytes"], 8 * 4096);
+    }
+    assert_eq!(plan["heads"][0]["alone_bytes"], 4096);
+    assert_eq!(plan["heads"][0]["freed_bytes"], 2 * 4096);
+    let text = String::from_utf8(place.ok(&[&set[..], &["-n"]].concat())).expect("text");
+    assert!(
+        text.contains("2 volumes and snapshots: 12 KiB freed, 32 KiB stay shared"),
+        "{text}"
+    );
+    assert!(
+        text.contains("pg: 8 KiB freed, 32 KiB stay shared with dev (32 KiB)"),
+        "{text}"
+    );
+
+    // One that is not there, and nothing happens.
+    place.fails(
+        &["volume", "delete", "pg", "none", "--yes"],
+        14,
+        "not_found",
+    );
+    place.fails(
+        &["snapshot", "delete", "monday", "none", "--yes"],
+        14,
+        "not_found",
+    );
+    place.fails(&["clone", "delete", "dev", "pg", "--yes"], 2, "invalid");
+    place.fails(
+        &["volume", "delete", "pg", "dev", "--erase", "--yes"],
+        2,
+        "invalid",
+    );
+    place.fails(&["volume", "delete", "--yes"], 2, "invalid");
+    assert_eq!(names_of(&place), ["pg", "dev"]);
+
+    let charged =
+        |name: &str| place.json(&["volume", "show", name])["volume"]["charged_bytes"].clone();
+    assert_eq!(charged("dev"), 2 * 4096, "a clone pays for what it changed");
+    let deleted = place.json(&[&set[..], &["--yes"]].concat());
+    assert_eq!(deleted["freed_bytes"], plan["freed_bytes"]);
+    assert_eq!(names_of(&place), ["dev"]);
+    assert_eq!(charged("dev"), 10 * 4096, "and for all when it is alone");
+    let stats = place.json(&["store", "stats"])["store-stats"].clone();
+    assert_eq!(stats["page_bytes"], 10 * 4096);
+    let tree = String::from_utf8(place.ok(&["clone", "tree"])).expect("text");
+    assert!(
+        tree.contains("charged 40 KiB") && tree.ends_with(&format!("{}\n", "#".repeat(20))),
+        "{tree}"
+    );
+    assert_eq!(place.json(&["fsck"])["fsck"]["clean"], true);
+}
+
+fn names_of(place: &Place) -> Vec<String> {
+    let list = place.json(&["volume", "list"]);
+    names(&list["volumes"])
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_pin_holds_a_state_until_it_is_released() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &noise(8192, 1));
+    let made = place.json(&["store", "pin", "create", "pg", "Nightly"]);
+    assert_eq!(made["schema"], "pin/1");
+    assert_eq!(made["pin"]["name"], "nightly");
+    assert_eq!(made["pin"]["held_name"], "pg");
+    assert_eq!(made["pin"]["exclusive_bytes"], 0);
+    place.fails(
+        &["store", "pin", "create", "pg", "nightly"],
+        15,
+        "already_exists",
+    );
+    place.write("pg", 0, &noise(8192, 2));
+    let list = place.json(&["store", "pin", "list"]);
+    assert_eq!(list["pins"][0]["exclusive_bytes"], 8192);
+    assert!(list["pins"][0]["age_seconds"].is_u64());
+    assert_eq!(
+        place.json(&["snapshot", "list"])["snapshots"],
+        serde_json::json!([])
+    );
+    assert_eq!(
+        place.json(&["store", "stats"])["store-stats"]["pin_only_bytes"]
+            .as_u64()
+            .map(|bytes| bytes >= 8192),
+        Some(true)
+    );
+
+    // The export reads what the pin holds, though the volume changed and is gone.
+    place.ok(&["volume", "delete", "pg", "--yes"]);
+    let image = place.path("pg.img");
+    let image = image.to_str().expect("a path");
+    place.ok(&["export", "image", "pg", image, "--pin", "nightly"]);
+    assert_eq!(
+        std::fs::read(image).expect("an image")[..8192],
+        noise(8192, 1)
+    );
+    assert_eq!(
+        place.json(&["store", "pin", "list"])["pins"],
+        serde_json::json!([])
+    );
+
+    place.ok(&["volume", "create", "db", "--size", "1M"]);
+    place.write("db", 0, b"one");
+    let full = place.path("no-such-directory/db.img");
+    place.fails(
+        &[
+            "export",
+            "image",
+            "db",
+            full.to_str().expect("a path"),
+            "--pin",
+            "p",
+        ],
+        1,
+        "io",
+    );
+    assert_eq!(
+        names(&place.json(&["store", "pin", "list"])["pins"]),
+        ["p"],
+        "it stays for the next try"
+    );
+    place.ok(&["volume", "create", "other", "--size", "1M"]);
+    let other = ["export", "image", "other", image, "--pin", "p", "--force"];
+    place.fails(&other, 15, "already_exists");
+    let message = place.fails(&["store", "pin", "release", "p", "none"], 14, "not_found");
+    assert!(message.contains("store pin list"), "{message}");
+    place.ok(&["store", "pin", "release", "p"]);
+    assert_eq!(place.json(&["fsck"])["fsck"]["clean"], true);
 }

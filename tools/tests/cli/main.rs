@@ -7,6 +7,7 @@ mod inspect;
 mod keys;
 mod locks;
 mod misuse;
+mod nbd;
 mod output;
 mod page_sizes;
 mod ranges;

@@ -2,12 +2,13 @@
 
 use crate::support::{Place, contents, fields, noise};
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 27] = [
     "id",
     "segment_count",
     "allocated_bytes",
     "used_bytes",
     "log_bytes",
+    "kept_log_bytes",
     "generation",
     "volume_count",
     "snapshot_count",
@@ -15,6 +16,17 @@ const FIELDS: [&str; 15] = [
     "lineage_epoch_count",
     "key_epoch_count",
     "tree_levels",
+    "page_bytes",
+    "table_bytes",
+    "log_held_bytes",
+    "waiting_bytes",
+    "reclaimable_bytes",
+    "spare_bytes",
+    "snapshot_only_bytes",
+    "pin_only_bytes",
+    "pin_count",
+    "deleted_bytes",
+    "space_settled",
     "live_bytes",
     "node_bytes",
     "live_percent",
@@ -37,6 +49,8 @@ fn stats_count_what_is_there_and_write_nothing() {
     assert_eq!(counts, [2, 1, 0], "what is deleted is removed at the close");
     assert_eq!(stats["tree_levels"], 2);
     assert_eq!(stats["log_bytes"], 0, "it was closed cleanly");
+    let kept = stats["kept_log_bytes"].as_u64();
+    assert!(kept.is_some_and(|kept| kept > 0), "{stats}");
     assert_eq!(stats["live_bytes"], serde_json::Value::Null);
     let live = place.json(&["store", "stats", "--live"])["store-stats"].clone();
     assert_eq!(live["live_bytes"], 1 << 20, "shared pages count once");
@@ -44,6 +58,20 @@ fn stats_count_what_is_there_and_write_nothing() {
     assert!(number("node_bytes") >= 4 * 4096);
     assert!(number("used_bytes") > number("live_bytes") + number("node_bytes"));
     assert!((50..100).contains(&number("live_percent")));
+    assert_eq!(number("page_bytes"), number("live_bytes"));
+    assert_eq!(number("table_bytes"), number("node_bytes"));
+    let parts = [
+        "page_bytes",
+        "table_bytes",
+        "log_held_bytes",
+        "waiting_bytes",
+        "reclaimable_bytes",
+        "spare_bytes",
+    ];
+    assert_eq!(
+        parts.map(number).iter().sum::<u64>(),
+        number("allocated_bytes")
+    );
     let text = String::from_utf8(place.ok(&["store", "stats"])).expect("text");
     assert!(text.contains("tree levels"), "{text}");
     assert!(contents(&place.store()) == before);

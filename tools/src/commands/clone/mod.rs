@@ -5,12 +5,10 @@ mod tree;
 
 use clap::{Args, Subcommand};
 
-use crate::commands::erase;
 use crate::commands::volume::delete;
-use crate::confirm::Confirm;
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
-use crate::session::{Head, Session};
+use crate::session::Head;
 use crate::views::{Heads, VolumeView};
 
 /// What to do.
@@ -31,17 +29,15 @@ pub struct List {
     source: Option<String>,
 }
 
-/// Delete a clone; its source and its own clones and snapshots stay
+/// Delete clones; their sources and their own clones and snapshots stay
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  offshoot clone delete pg-test --yes")]
+#[command(after_help = "Example:\n  offshoot clone delete pg-test pg-try --yes")]
 pub struct Delete {
-    /// The clone
-    name: String,
-    /// Destroy the keys too, so that what only it could read is never read again
-    #[arg(long)]
-    erase: bool,
+    /// The clones
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
     #[command(flatten)]
-    confirm: Confirm,
+    how: delete::How,
 }
 
 /// Runs a command.
@@ -50,7 +46,7 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Create(args) => create::run(context, &args),
         Command::List(args) => list(context, &args),
         Command::Tree(args) => tree::run(context, &args),
-        Command::Delete(args) => delete_clone(context, &args),
+        Command::Delete(args) => delete_clones(context, &args),
     }
 }
 
@@ -72,23 +68,15 @@ fn list(context: &Context, args: &List) -> Result {
     complete.map_err(Failure::Partial)
 }
 
-fn delete_clone(context: &Context, args: &Delete) -> Result {
-    let find = |session: &Session| {
-        let volume = session.volume(&args.name)?;
+fn delete_clones(context: &Context, args: &Delete) -> Result {
+    delete::run(context, &args.how, "clone", &args.names, |session, name| {
+        let volume = session.volume(name)?;
         let name = volume.name()?;
         if volume.info()?.origin_id.is_none() {
             let text = format!("volume {name} is no clone: use `offshoot volume delete {name}`");
             return Err(Failure::Invalid(text));
         }
         delete::check_protection(&volume)?;
-        Ok(volume)
-    };
-    if args.erase {
-        let find = |session: &Session| find(session).map(Head::Volume);
-        return erase::run(context, &args.confirm, "clone", find);
-    }
-    delete::run(context, &args.confirm, "clone", |session| {
-        let volume = find(session)?;
-        Ok((volume.name()?, volume.usage(), move || volume.delete()))
+        Ok(Head::Volume(volume))
     })
 }

@@ -1,9 +1,9 @@
 //! `clone tree`: which volume or snapshot came from which.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use clap::Args;
-use offshoot::{Error, ResourceId, Usage};
+use offshoot::{Charge, Error, ResourceId, Usage};
 use serde_json::{Value, json};
 
 use crate::context::{Access, Context};
@@ -12,6 +12,9 @@ use crate::session::Session;
 use crate::sizes;
 
 /// Show volumes, snapshots and clones under what they came from
+///
+/// A bar is as long as what is mapped, the longest 20 signs: # is exclusive, = shared. Charged is what it
+/// pays for (see `volume show`).
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  offshoot clone tree pg")]
 pub struct Tree {
@@ -19,6 +22,9 @@ pub struct Tree {
     #[arg(value_name = "REF")]
     root: Option<String>,
 }
+
+/// Signs of the longest bar.
+const BAR_LEN: f64 = 20.0;
 
 /// A volume or snapshot in its place.
 struct Node {
@@ -29,6 +35,7 @@ struct Node {
     status: &'static str,
     len: u64,
     usage: Option<Usage>,
+    charge: Option<Charge>,
 }
 
 /// A node in the order of the tree.
@@ -41,24 +48,29 @@ struct Row<'a> {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Tree) -> Result {
-    let ((nodes, problem), root) = context.with_store(Access::Read, |session| {
+    let (nodes, problem, root) = context.with_store(Access::Read, |session| {
         let root = args.root.as_deref().map(|root| session.head(root));
         let root = root.transpose()?.map(|root| root.id()).transpose()?;
-        Ok((nodes(session), root))
+        let (nodes, problem) = nodes(session)?;
+        Ok((nodes, problem, root))
     })?;
     let rows = arrange(&nodes, root);
     let document = json!({
         "schema": "clone-tree/1",
         "nodes": rows.iter().map(document).collect::<Vec<_>>(),
     });
-    let lines: String = rows.iter().map(line).collect();
+    let most = nodes.iter().filter_map(|node| node.usage.as_ref());
+    let most = most.map(|usage| usage.referenced_bytes).max().unwrap_or(0);
+    let lines: String = rows.iter().map(|row| line(row, most)).collect();
     context.output.document(&document, &lines)?;
     problem.map_or(Ok(()), |problem| Err(Failure::Partial(problem)))
 }
 
 /// All nodes, and the first error of looking into one: it does not hide the others.
-fn nodes(session: &Session) -> (Vec<Node>, Option<Error>) {
+fn nodes(session: &Session) -> Result<(Vec<Node>, Option<Error>)> {
     let store = &session.store;
+    let charges = store.charges()?.into_iter();
+    let mut charges: HashMap<_, _> = charges.map(|charge| (charge.id, charge)).collect();
     let mut problem = None;
     let mut known = |usage: offshoot::Result<Usage>| match usage {
         Ok(usage) => Some(usage),
@@ -71,6 +83,7 @@ fn nodes(session: &Session) -> (Vec<Node>, Option<Error>) {
     for volume in store.volumes() {
         nodes.push(Node {
             usage: known(store.volume(&volume.name).and_then(|it| it.usage())),
+            charge: charges.remove(&volume.id),
             id: volume.id,
             parent: volume.origin_id,
             kind: "volume",
@@ -82,6 +95,7 @@ fn nodes(session: &Session) -> (Vec<Node>, Option<Error>) {
     for snapshot in store.snapshots() {
         nodes.push(Node {
             usage: known(store.snapshot(&snapshot.name).and_then(|it| it.usage())),
+            charge: charges.remove(&snapshot.id),
             id: snapshot.id,
             parent: Some(snapshot.volume_id),
             kind: "snapshot",
@@ -90,7 +104,7 @@ fn nodes(session: &Session) -> (Vec<Node>, Option<Error>) {
             name: format!("@{}", snapshot.name),
         });
     }
-    (nodes, problem)
+    Ok((nodes, problem))
 }
 
 /// The nodes below a root, or all, each after what it came from. Without recursion: a clone of
@@ -141,7 +155,18 @@ fn branch(lasts: &[bool]) -> String {
     format!("{above}{}", if *own { "└─ " } else { "├─ " })
 }
 
-fn line(row: &Row<'_>) -> String {
+/// Exclusive and shared bytes as a bar, to the scale of the most that any maps.
+fn bar(usage: &Usage, most: u64) -> String {
+    let signs = |bytes: u64| (bytes as f64 / most.max(1) as f64 * BAR_LEN).ceil() as usize;
+    let exclusive = signs(usage.exclusive_bytes);
+    let all = signs(usage.referenced_bytes).max(exclusive);
+    match all {
+        0 => String::new(),
+        _ => format!(" {}{}", "#".repeat(exclusive), "=".repeat(all - exclusive)),
+    }
+}
+
+fn line(row: &Row<'_>, most: u64) -> String {
     let node = row.node;
     let usage = node.usage.as_ref().map_or_else(String::new, |usage| {
         let exclusive = sizes::human(usage.exclusive_bytes);
@@ -150,6 +175,13 @@ fn line(row: &Row<'_>) -> String {
             sizes::human(usage.shared_bytes)
         )
     });
+    let charged = node.charge.as_ref().map_or_else(String::new, |charge| {
+        format!(", charged {}", sizes::human(charge.charged_bytes))
+    });
+    let bar = node
+        .usage
+        .as_ref()
+        .map_or_else(String::new, |usage| bar(usage, most));
     let gone = if row.depth == 0 && node.parent.is_some() {
         ", its origin is deleted"
     } else {
@@ -166,7 +198,7 @@ fn line(row: &Row<'_>) -> String {
         format!(", {state}")
     };
     format!(
-        "{}{} ({}{usage}{gone}{state})\n",
+        "{}{} ({}{usage}{charged}{gone}{state}){bar}\n",
         row.branch,
         node.name,
         sizes::human(node.len)
@@ -185,6 +217,8 @@ fn document(row: &Row<'_>) -> Value {
         "size_bytes": node.len,
         "exclusive_bytes": node.usage.as_ref().map(|usage| usage.exclusive_bytes),
         "shared_bytes": node.usage.as_ref().map(|usage| usage.shared_bytes),
+        "charged_bytes": node.charge.as_ref().map(|charge| charge.charged_bytes),
+        "split_bytes": node.charge.as_ref().map(|charge| charge.split_bytes),
     })
 }
 
@@ -202,6 +236,7 @@ mod tests {
             status: "available",
             len: 4096,
             usage: None,
+            charge: None,
         }
     }
 
@@ -214,7 +249,10 @@ mod tests {
             node(4, 2, "c"),
             node(5, 9, "e"),
         ];
-        let text: String = arrange(&nodes, None).iter().map(line).collect();
+        let text: String = arrange(&nodes, None)
+            .iter()
+            .map(|row| line(row, 0))
+            .collect();
         let wanted = "\
 a (4 KiB)
 ├─ b (4 KiB)

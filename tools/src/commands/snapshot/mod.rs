@@ -4,9 +4,7 @@ mod create;
 
 use clap::{Args, Subcommand};
 
-use crate::commands::erase;
 use crate::commands::volume::delete;
-use crate::confirm::Confirm;
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
 use crate::session::{Head, Session};
@@ -41,18 +39,15 @@ pub struct Show {
     snapshot: String,
 }
 
-/// Delete a snapshot; its volume and its clones stay
+/// Delete snapshots; their volumes and their clones stay
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  offshoot snapshot delete pg@monday --yes")]
+#[command(after_help = "Example:\n  offshoot snapshot delete pg@monday pg@tuesday --yes")]
 pub struct Delete {
-    /// The snapshot: SNAP, @SNAP or VOLUME@SNAP
-    #[arg(value_name = "SNAP")]
-    snapshot: String,
-    /// Destroy the keys too, so that what only it could read is never read again
-    #[arg(long)]
-    erase: bool,
+    /// The snapshots: SNAP, @SNAP or VOLUME@SNAP
+    #[arg(required = true, value_name = "SNAP")]
+    snapshots: Vec<String>,
     #[command(flatten)]
-    confirm: Confirm,
+    how: delete::How,
 }
 
 /// Runs a command.
@@ -61,18 +56,15 @@ pub fn run(context: &Context, command: Command) -> Result {
         Command::Create(args) => create::run(context, &args),
         Command::List(args) => list(context, &args),
         Command::Show(args) => show(context, &args),
-        Command::Delete(args) if args.erase => {
-            erase::run(context, &args.confirm, "snapshot", |session| {
-                session.snapshot(&args.snapshot).map(Head::Snapshot)
-            })
-        }
-        Command::Delete(args) => delete::run(context, &args.confirm, "snapshot", |session| {
-            let snapshot = session.snapshot(&args.snapshot)?;
-            Ok((snapshot.name()?, snapshot.usage(), move || {
-                snapshot.delete()
-            }))
-        }),
+        Command::Delete(args) => delete_snapshots(context, &args),
     }
+}
+
+fn delete_snapshots(context: &Context, args: &Delete) -> Result {
+    let (how, snapshots) = (&args.how, &args.snapshots);
+    delete::run(context, how, "snapshot", snapshots, |session, name| {
+        session.snapshot(name).map(Head::Snapshot)
+    })
 }
 
 fn list(context: &Context, args: &List) -> Result {

@@ -16,7 +16,9 @@ pub struct List {}
 /// Show a volume
 ///
 /// Referenced is what it holds, shared what others hold too, exclusive what its deletion frees:
-/// a lower bound until exclusive_settled.
+/// a lower bound until exclusive_settled. Charged is what it pays for: its own pages and what those
+/// made from it share with it; what a deleted source leaves is split evenly among those made from it.
+/// Split is each page divided by the number of those that map it.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  offshoot volume show pg --json")]
 pub struct Show {

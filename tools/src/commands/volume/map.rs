@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::context::{self, Access, Context};
 use crate::exit::{Failure, Result};
+use crate::session::Readable;
 use crate::sizes;
 use crate::views::ExtentView;
 

@@ -1,8 +1,5 @@
 //! `volume rekey`.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use clap::Args;
 use offshoot::{RekeyPlan, RekeyStart, Volume};
 use serde::Serialize;
@@ -10,6 +7,7 @@ use serde::Serialize;
 use crate::context::{Access, Context};
 use crate::exit::Result;
 use crate::interrupt::Interrupt;
+use crate::pace::Rate;
 use crate::progress::Progress;
 use crate::sizes;
 
@@ -30,9 +28,8 @@ pub struct Rekey {
     /// Go on with a rekey that was cut off: only pages that are not under the newest key yet
     #[arg(long)]
     resume: bool,
-    /// Most bytes a second
-    #[arg(long, value_name = "SIZE", value_parser = rate)]
-    rate: Option<u64>,
+    #[command(flatten)]
+    rate: Rate,
     /// Only say what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -46,13 +43,6 @@ struct Rekeyed {
     shared_bytes: u64,
     current_bytes: u64,
     dry_run: bool,
-}
-
-fn rate(text: &str) -> Result<u64, String> {
-    match sizes::parse(text)? {
-        0 => Err("at least 1 byte a second".to_owned()),
-        rate => Ok(rate),
-    }
 }
 
 /// Runs the command.
@@ -78,30 +68,15 @@ pub fn run(context: &Context, args: &Rekey) -> Result {
 }
 
 /// Seals pages again, a step at a time and no faster than `rate`.
-fn work(volume: &Volume, start: RekeyStart, rate: Option<u64>, mut progress: Progress) -> Result {
-    let (interrupt, began) = (Interrupt::new(), Instant::now());
+fn work(volume: &Volume, start: RekeyStart, rate: Rate, mut progress: Progress) -> Result {
+    let (interrupt, pace) = (Interrupt::new(), rate.begin());
     let mut done = 0;
     for step in volume.rekey(start)? {
         done += step?.bytes;
         progress.at(done);
-        interrupt.check()?;
-        if let Some(rate) = rate {
-            let due = Duration::from_secs_f64(done as f64 / rate as f64);
-            pause(due.saturating_sub(began.elapsed()), &interrupt)?;
-        }
+        pace.wait(done, &interrupt)?;
     }
     progress.finish();
-    Ok(())
-}
-
-/// Waits, but not longer than a signal lets.
-fn pause(mut left: Duration, interrupt: &Interrupt) -> Result {
-    while !left.is_zero() {
-        let part = left.min(Duration::from_millis(100));
-        thread::sleep(part);
-        interrupt.check()?;
-        left -= part;
-    }
     Ok(())
 }
 

@@ -1,0 +1,234 @@
+//! Spares: files of a segment's length that no segment is in.
+//!
+//! They are the reserve that lets a store go on when its disk is full, so every block of one was
+//! written. New ones are zeroes; the others were segments of which nothing is live any more, and
+//! keep what was in them. That means nothing: a batch counts only with the id of the segment that
+//! it is in and its place in the keyed chain.
+//!
+//! Invariant: a file has the name of a spare durably before a byte of it changes, and is whole
+//! before it has the name of a segment again.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use crate::error::{Error, Result};
+use crate::format::segment::{SegmentHeader, segment_file_name, spare_file_name, spare_of_file};
+use crate::io::{Access, DiskFile, publish};
+use crate::segment::file::{Segment, Segments, io_error};
+use crate::segment::table::FileId;
+use crate::sync::{Arc, Mutex};
+use crate::units::{Location, SLOT_LEN, SegmentId};
+
+/// Spares that are kept beyond the reserve, to be used for new segments: no more than one is
+/// needed between two files that are dropped.
+const POOL_MAX: usize = 1;
+
+/// The spares of a store.
+#[derive(Debug, Default)]
+pub(super) struct Spares(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    numbers: BTreeSet<u32>,
+    /// Above the numbers of all that were ever there.
+    next: u32,
+    /// Spares that only what needs the reserve may take.
+    reserve: usize,
+}
+
+impl State {
+    fn new_number(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl Segments {
+    /// Looks for spares. Those that are not what they should be are removed if `access` allows it.
+    pub fn find_spares(&self, access: Access) -> Result<()> {
+        let names = self.disk.list().map_err(|error| {
+            let location = Location::Directory(self.disk.describe());
+            io_error("list", location, error, &*self.disk)
+        })?;
+        let mut state = self.spares.0.lock();
+        for (name, number) in names
+            .iter()
+            .filter_map(|name| Some((name, spare_of_file(name)?)))
+        {
+            state.next = state.next.max(number);
+            if access == Access::Read || self.is_whole(name) {
+                state.numbers.insert(number);
+            } else {
+                let removed = self.disk.remove(name);
+                let location = || Location::File(name.clone());
+                removed.map_err(|error| io_error("remove", location(), error, &*self.disk))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file is as long as a segment, without holes: writing into it takes no space.
+    fn is_whole(&self, name: &str) -> bool {
+        let file = self.disk.open(name, Access::Read);
+        let len = file.and_then(|file| file.len());
+        let allocated = self.disk.allocated_len(name);
+        let is_full = |len: io::Result<u64>| len.is_ok_and(|len| len == self.segment_len());
+        is_full(len) && is_full(allocated)
+    }
+
+    fn segment_len(&self) -> u64 {
+        u64::from(self.geometry.segment_slots) * SLOT_LEN as u64
+    }
+
+    /// Spares that are there.
+    pub fn spare_count(&self) -> usize {
+        self.spares.0.lock().numbers.len()
+    }
+
+    /// Bytes that they take.
+    pub fn spare_len(&self) -> u64 {
+        self.spare_count() as u64 * self.segment_len()
+    }
+
+    /// Spares that are kept for what must go on when the disk is full.
+    pub fn reserve(&self) -> usize {
+        self.spares.0.lock().reserve
+    }
+
+    /// Sets how many spares are kept so.
+    pub fn set_reserve(&self, count: usize) {
+        self.spares.0.lock().reserve = count;
+    }
+
+    /// Makes a spare.
+    pub fn make_spare(&self) -> Result<()> {
+        let number = self.spares.0.lock().new_number();
+        let (name, len) = (spare_file_name(number), self.segment_len());
+        let made = publish::publish_written(&*self.disk, &name, len);
+        made.map_err(|error| self.not_created(name, len, error))?;
+        self.spares.0.lock().numbers.insert(number);
+        Ok(())
+    }
+
+    /// Makes a segment file, durable with its name before this returns. Leaves the reserve alone.
+    pub fn create(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        match self.take(id, self.reserve())? {
+            Some(segment) => Ok(segment),
+            None => self.create_new(id),
+        }
+    }
+
+    /// The same, from the reserve if the disk has no space for it.
+    pub fn create_from_reserve(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        match self.create(id) {
+            Err(full @ Error::NoSpace { .. }) => self.take(id, 0)?.ok_or(full),
+            created => created,
+        }
+    }
+
+    fn create_new(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        let (name, len) = (segment_file_name(id), self.segment_len());
+        let made = publish::publish(&*self.disk, &name, len, &self.header(id))
+            .and_then(|file| Ok((file.map()?, file)));
+        let (map, file) = made.map_err(|error| self.not_created(name, len, error))?;
+        Ok(self.table.insert(Arc::new(Segment::new(id, file, map))))
+    }
+
+    /// Makes a segment out of a spare, if so many are left then.
+    fn take(&self, id: SegmentId, left: usize) -> Result<Option<Arc<Segment>>> {
+        let name = segment_file_name(id);
+        while let Some(spare) = self.pop(left) {
+            let header = self.header(id);
+            let taken = self.fill_spare(spare, &name, |file| file.write_all_at(&header, 0));
+            let taken = taken.and_then(|file| file.map(|file| Ok((file.map()?, file))).transpose());
+            let made =
+                taken.map_err(|error| self.not_created(name.clone(), self.segment_len(), error))?;
+            if let Some((map, file)) = made {
+                let segment = Segment::written(id, file, map);
+                return Ok(Some(self.table.insert(Arc::new(segment))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a file of another kind out of a spare, if there is one; of the reserve, too.
+    pub(super) fn take_for(
+        &self,
+        name: &str,
+        mut fill: impl FnMut(&dyn DiskFile) -> io::Result<()>,
+    ) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        while let Some(spare) = self.pop(0) {
+            if let Some(file) = self.fill_spare(spare, name, &mut fill)? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    fn pop(&self, left: usize) -> Option<u32> {
+        let mut state = self.spares.0.lock();
+        match state.numbers.len() > left {
+            true => state.numbers.pop_first(),
+            false => None,
+        }
+    }
+
+    /// Nothing if somebody took the spare away or changed it.
+    fn fill_spare(
+        &self,
+        spare: u32,
+        name: &str,
+        fill: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+    ) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let from = spare_file_name(spare);
+        match self.is_whole(&from) {
+            true => publish::reuse(&*self.disk, &from, name, fill).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Makes a spare out of the file of a segment that nothing needs any more, and forgets the
+    /// segment; not if there are enough of them, the file has holes, or somebody still reads it.
+    /// Says whether it did.
+    pub fn recycle(&self, file: FileId) -> Result<bool> {
+        let FileId::Segment(segment) = file else {
+            return Ok(false);
+        };
+        let name = file.name();
+        let is_enough = |state: &State| state.numbers.len() >= state.reserve + POOL_MAX;
+        if is_enough(&self.spares.0.lock()) || !self.is_whole(&name) || self.table.close(segment) {
+            return Ok(false);
+        }
+        let number = self.spares.0.lock().new_number();
+        if !self.is_packed(segment) {
+            self.table.forget(segment);
+        }
+        let renamed = publish::rename(&*self.disk, &name, &spare_file_name(number));
+        let location = Location::File(name);
+        renamed.map_err(|error| io_error("rename", location, error, &*self.disk))?;
+        self.spares.0.lock().numbers.insert(number);
+        Ok(true)
+    }
+
+    fn header(&self, segment: SegmentId) -> Vec<u8> {
+        let header = SegmentHeader {
+            segment,
+            store_id: self.store_id,
+            slot_count: self.geometry.segment_slots,
+        };
+        header.encode()
+    }
+
+    pub(super) fn not_created(&self, name: String, need: u64, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Error::NoSpace {
+                need,
+                free: self.disk.free_len().unwrap_or(0),
+            },
+            _ => io_error("create", Location::File(name), error, &*self.disk),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

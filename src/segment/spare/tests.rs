@@ -1,0 +1,155 @@
+use super::*;
+use crate::format::superblock::Geometry;
+use crate::io::Disk;
+use crate::io::sim::{Crash, SimDisk, SimMachine};
+use crate::units::{SlotAddr, StoreId};
+
+const SLOTS: u32 = 8;
+const LEN: u64 = SLOTS as u64 * SLOT_LEN as u64;
+
+fn on(disk: &SimDisk) -> Segments {
+    let geometry = Geometry {
+        page_len: SLOT_LEN as u32,
+        segment_slots: SLOTS,
+    };
+    let segments = Segments::new(Arc::new(disk.clone()), StoreId([7; 16]), geometry, 16);
+    segments.find_spares(Access::ReadWrite).unwrap();
+    segments
+}
+
+fn names(disk: &SimDisk) -> Vec<String> {
+    disk.list().unwrap()
+}
+
+#[test]
+fn a_spare_becomes_a_segment_only_when_the_disk_is_full_or_it_is_not_of_the_reserve() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let segments = on(&disk);
+    segments.set_reserve(1);
+    segments.make_spare().unwrap();
+    segments.create(SegmentId(1)).unwrap();
+    assert_eq!(names(&disk), ["segment-00000001", "spare-00000001"]);
+    machine.set_free_len(0);
+    let refused = segments.create(SegmentId(2));
+    assert!(matches!(
+        refused,
+        Err(Error::NoSpace { need: LEN, free: 0 })
+    ));
+    let refused = segments.make_spare();
+    assert!(matches!(
+        refused,
+        Err(Error::NoSpace { need: LEN, free: 0 })
+    ));
+    assert_eq!(names(&disk), ["segment-00000001", "spare-00000001"]);
+    let taken = segments.create_from_reserve(SegmentId(2)).unwrap();
+    assert!(taken.is_written());
+    assert_eq!(names(&disk), ["segment-00000001", "segment-00000002"]);
+    let refused = segments.create_from_reserve(SegmentId(3));
+    assert!(matches!(refused, Err(Error::NoSpace { .. })));
+    // It opens as what it is now.
+    on(&disk).get(SegmentId(2)).unwrap();
+}
+
+#[test]
+fn a_segment_that_is_dead_is_written_again_and_a_reader_that_holds_it_keeps_it() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let segments = on(&disk);
+    let held = segments.create(SegmentId(1)).unwrap();
+    held.write_slots(3, &[5; SLOT_LEN]).unwrap();
+    assert!(!segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    drop(held);
+    assert!(segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    assert_eq!(names(&disk), ["spare-00000001"]);
+    // One is enough beyond the reserve, which is none here.
+    segments.create_new(SegmentId(2)).unwrap();
+    assert!(!segments.recycle(FileId::Segment(SegmentId(2))).unwrap());
+    machine.set_free_len(0);
+    let again = segments.create(SegmentId(3)).unwrap();
+    let mut slot = vec![0; SLOT_LEN];
+    again
+        .file()
+        .read_exact_at(&mut slot, 3 * SLOT_LEN as u64)
+        .unwrap();
+    assert_eq!(
+        slot, [5; SLOT_LEN],
+        "what was there stays until it is written over"
+    );
+}
+
+#[test]
+fn a_file_with_a_hole_is_no_spare() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let segments = on(&disk);
+    segments.create(SegmentId(1)).unwrap();
+    segments.punch(FileId::Segment(SegmentId(1)), 2..4).unwrap();
+    assert!(!segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    segments.make_spare().unwrap();
+    let spare = disk.open("spare-00000001", Access::ReadWrite).unwrap();
+    spare.punch(0, SLOT_LEN as u64).unwrap();
+    assert_eq!(on(&disk).spare_count(), 0);
+    assert_eq!(
+        names(&disk),
+        ["segment-00000001"],
+        "the next open removes it"
+    );
+    // One that somebody cuts while the store is open is passed over.
+    segments.make_spare().unwrap();
+    let spare = disk.open("spare-00000002", Access::ReadWrite).unwrap();
+    spare.punch(0, SLOT_LEN as u64).unwrap();
+    segments.create_from_reserve(SegmentId(2)).unwrap();
+    assert!(names(&disk).contains(&"segment-00000002".to_owned()));
+}
+
+/// Whatever a crash leaves, a name says what is in the file: a segment is that segment, and the
+/// others are spares of full length.
+#[test]
+fn a_crash_at_any_moment_leaves_segments_and_spares_whole() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let checked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&checked);
+    machine.on_barrier(move |machine| {
+        for crash in machine.crash_points().iter().chain([&Crash::NONE_KEPT]) {
+            check(&machine.power_loss(crash).dir("d"));
+            *count.lock() += 1;
+        }
+        check(&machine.kill().dir("d"));
+    });
+    let segments = on(&disk);
+    segments.make_spare().unwrap();
+    segments.create(SegmentId(1)).unwrap();
+    segments.create_new(SegmentId(2)).unwrap();
+    assert!(segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    segments.create(SegmentId(3)).unwrap();
+    assert!(*checked.lock() > 100);
+    check(&machine.power_loss(&Crash::NONE_KEPT).dir("d"));
+}
+
+fn check(disk: &SimDisk) {
+    for name in names(disk).iter().filter(|name| name.ends_with(".tmp")) {
+        disk.remove(name).unwrap();
+    }
+    let segments = on(disk);
+    for id in segments.list().unwrap() {
+        segments.get(id).unwrap();
+        segments
+            .read_slots(
+                SlotAddr {
+                    segment: id,
+                    slot: 7,
+                },
+                &mut [0; SLOT_LEN],
+            )
+            .unwrap();
+    }
+    let spares = names(disk);
+    let spares = spares.iter().filter(|name| name.starts_with("spare-"));
+    assert_eq!(spares.count(), segments.spare_count());
+    let next = segments.list().unwrap().last().map_or(1, |last| last.0 + 1);
+    for id in next..next + 2 {
+        segments.create_from_reserve(SegmentId(id)).unwrap();
+    }
+}

@@ -1,0 +1,86 @@
+//! A connected socket of any family.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
+
+/// A connection to a client.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// Of a descriptor that is connected.
+    pub fn new(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// Waits for bytes; 0 when the client sends no more.
+    pub fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        let (len, _) = retry_on_intr(|| recv(&self.0, &mut *into, RecvFlags::empty()))?;
+        Ok(len)
+    }
+
+    /// Waits for bytes until a moment.
+    pub fn receive_by(&self, into: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.wait_until(Timeout::Recv, deadline)?;
+        self.receive(into)
+    }
+
+    /// Sends all until a moment.
+    pub fn send_by(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.wait_until(Timeout::Send, deadline)?;
+            let len = self.send(&[IoSlice::new(bytes)])?;
+            bytes = bytes.get(len..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Calls wait for ever from now on.
+    pub fn wait_for_ever(&self) -> io::Result<()> {
+        sockopt::set_socket_timeout(&self.0, Timeout::Recv, None)?;
+        sockopt::set_socket_timeout(&self.0, Timeout::Send, None)?;
+        Ok(())
+    }
+
+    /// Sends some, waiting until that can be.
+    pub fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_with(parts, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends some, or `WouldBlock`.
+    pub fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_with(parts, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    /// Takes no more from the client.
+    pub fn end_receiving(&self) {
+        // If it is not connected any more, that is as good.
+        let _ = shutdown(&self.0, Shutdown::Read);
+    }
+
+    /// Ends the connection under whoever waits for it.
+    pub fn end(&self) {
+        let _ = shutdown(&self.0, Shutdown::Both);
+    }
+
+    fn send_with(&self, parts: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
+        let sent =
+            retry_on_intr(|| sendmsg(&self.0, parts, &mut SendAncillaryBuffer::default(), flags))?;
+        Ok(sent)
+    }
+
+    fn wait_until(&self, which: Timeout, deadline: Instant) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::TIMEDOUT.into());
+        }
+        // Less than the kernel's unit would mean for ever.
+        let left = left.max(Duration::from_millis(1));
+        Ok(sockopt::set_socket_timeout(&self.0, which, Some(left))?)
+    }
+}
