@@ -81,7 +81,7 @@ pub use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
     Charge, Cursor, DeletionPart, DeletionPlan, DeletionProtection, ErasePlan, Import, Machine,
-    Options, Pin, PinInfo, QuotaInfo, Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep,
+    Options, Pin, PinInfo, QuotaInfo, Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep, Repaired,
     Revocation, RewrapPlan, SharedWith, Snapshot, SnapshotInfo, SnapshotType, SpaceInfo,
     StillReadable, Store, StoreInfo, StoreStats, Usage, Volume, VolumeInfo,
 };

@@ -70,6 +70,21 @@ impl Space {
         self.waiting.add(first_known);
     }
 
+    /// Takes the slots of all items that are named for the live ones; whether they were others. Those
+    /// that were live by mistake wait for checkpoints like all that dies without a word in the log.
+    pub fn mend(&mut self, named: &SlotSet) -> bool {
+        if self.live == *named {
+            return false;
+        }
+        let mut leaked = self.live.clone();
+        leaked.subtract(named);
+        self.waiting.add(&leaked);
+        self.waiting.subtract(named);
+        self.waiting_longer.subtract(named);
+        self.live = named.clone();
+        true
+    }
+
     pub(super) fn page_born(&mut self, lineage: &mut Lineage, page: &DataEntry) {
         self.live.insert_run(page.at, self.page_slots);
         lineage.born(Item {

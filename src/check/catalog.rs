@@ -47,7 +47,7 @@ pub(super) fn check(image: &Image<'_>, lineages: &Forest, findings: &mut Finding
     check_lineages(state, findings);
     check_key_epochs(state, lineages, findings);
     check_heads(image, lineages, findings);
-    for at in state.salts.keys() {
+    for &at in state.salts.keys() {
         let slots = image.superblock.geometry.segment_slots;
         // Those of segments that are gone are forgotten a little later than these.
         let existed = at.segment.0 > 0 && at.segment <= image.end.end.segment;
@@ -136,21 +136,21 @@ fn check_heads(image: &Image<'_>, lineages: &Forest, findings: &mut Findings) {
     let mut resources = HashMap::new();
     for head in image.state.heads.values() {
         let record = &head.record;
-        let location = head.describe();
+        let place = head.place();
         if record.head.0 == 0 || record.len % u64::from(image.superblock.geometry.page_len) != 0 {
             let message = format!("number {}, {} bytes", record.head, record.len);
-            findings.add(codes::HEAD_RECORD, &location, message);
+            findings.add(codes::HEAD_RECORD, place.clone(), message);
         }
         if let Some(other) = resources.insert(record.resource_id, record.head) {
             let message = format!("head {other} has its resource id {}", record.resource_id);
-            findings.add(codes::RESOURCE_ID_DUPLICATE, &location, message);
+            findings.add(codes::RESOURCE_ID_DUPLICATE, place.clone(), message);
         }
         if head.is_deleted() {
             continue;
         }
         if let Some(other) = names.insert((record.kind, &record.name), record.head) {
             let message = format!("head {other} has that name, too");
-            findings.add(codes::NAME_DUPLICATE, &location, message);
+            findings.add(codes::NAME_DUPLICATE, place.clone(), message);
         }
         check_epochs_of(head, &image.state, lineages, findings);
     }
@@ -158,21 +158,21 @@ fn check_heads(image: &Image<'_>, lineages: &Forest, findings: &mut Findings) {
 
 fn check_epochs_of(head: &Head, state: &State, lineages: &Forest, findings: &mut Findings) {
     let record = &head.record;
-    let location = head.describe();
+    let place = head.place();
     if !lineages.contains(record.lineage.0) {
         let message = format!("lineage epoch {} does not exist", record.lineage);
-        findings.add(codes::HEAD_LINEAGE_MISSING, &location, message);
+        findings.add(codes::HEAD_LINEAGE_MISSING, place.clone(), message);
     }
     match state.lineage_of(record.key_epoch) {
         None => {
             let message = format!("key epoch {} does not exist", record.key_epoch);
-            findings.add(codes::HEAD_KEY_EPOCH_MISSING, &location, message);
+            findings.add(codes::HEAD_KEY_EPOCH_MISSING, place.clone(), message);
         }
         Some(lineage) => {
             let known = lineages.contains(lineage.0) && lineages.contains(record.lineage.0);
             if known && !lineages.is_above(lineage.0, record.lineage.0) {
                 let message = format!("key epoch {} is of another branch", record.key_epoch);
-                findings.add(codes::HEAD_KEY_EPOCH_ELSEWHERE, &location, message);
+                findings.add(codes::HEAD_KEY_EPOCH_ELSEWHERE, place.clone(), message);
             }
         }
     }

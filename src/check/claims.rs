@@ -1,8 +1,8 @@
 //! Who says that a slot is his. Eight bytes a slot, for segments that anybody claims.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
-use crate::crypto::hash;
+use crate::check::options::mixed;
 use crate::format::entry::DataEntry;
 use crate::slots::SlotSet;
 use crate::units::{PageNo, SegmentId, SlotAddr};
@@ -40,25 +40,20 @@ const KIND_MASK: u64 = 3;
 impl Claimant {
     /// A page: all that the entries that share it must agree on.
     pub fn page(page: PageNo, entry: &DataEntry) -> Self {
-        let mut identity = Vec::with_capacity(48);
-        identity.extend_from_slice(&page.0.to_le_bytes());
-        identity.extend_from_slice(&entry.key_epoch.0.to_le_bytes());
-        identity.extend_from_slice(&entry.crc.to_le_bytes());
-        identity.extend_from_slice(&entry.nonce);
-        identity.extend_from_slice(&entry.tag);
-        Self::new(&identity, PAGE)
+        let numbers = u64::from(entry.key_epoch.0) << 32 | u64::from(entry.crc);
+        let mark = mixed(page.0 ^ mixed(numbers));
+        Self::new(with_bytes(with_bytes(mark, &entry.nonce), &entry.tag), PAGE)
     }
 
     /// A node, by its hash.
     pub fn node(hash_of_node: &[u8; 32]) -> Self {
-        Self::new(hash_of_node, NODE)
+        Self::new(with_bytes(0, hash_of_node), NODE)
     }
 
     /// The header slots of the batch at a place.
     pub fn header(at: SlotAddr) -> Self {
-        let mut identity = at.segment.0.to_le_bytes().to_vec();
-        identity.extend_from_slice(&at.slot.to_le_bytes());
-        Self::new(&identity, HEADER)
+        let place = u64::from(at.segment.0) << 32 | u64::from(at.slot);
+        Self::new(mixed(place), HEADER)
     }
 
     /// Whether it is a page.
@@ -66,12 +61,7 @@ impl Claimant {
         self.0 & KIND_MASK == PAGE
     }
 
-    fn new(identity: &[u8], kind: u64) -> Self {
-        let hash = hash(identity);
-        let (first, _) = hash.split_at(8);
-        let mark = first
-            .iter()
-            .fold(0, |mark, &byte| mark << 8 | u64::from(byte));
+    fn new(mark: u64, kind: u64) -> Self {
         Self(mark & !KIND_MASK | kind)
     }
 
@@ -81,6 +71,15 @@ impl Claimant {
             (self.0 >> 2).wrapping_add(u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         shifted << 2 | self.0 & KIND_MASK
     }
+}
+
+/// A mark that bytes have a part in. Pages claim by the million, so it is a quick one: what it has to
+/// tell apart is what the store's own mistakes mix up; forgers are kept out by keys.
+fn with_bytes(mark: u64, bytes: &[u8]) -> u64 {
+    bytes.chunks(8).fold(mark, |mark, chunk| {
+        let number = chunk.iter().rev();
+        mixed(mark ^ number.fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    })
 }
 
 impl Claims {
@@ -96,9 +95,15 @@ impl Claims {
     pub fn of_items(&self) -> SlotSet {
         let mut items = SlotSet::default();
         for (&segment, slots) in &self.slots {
-            let has_item = |mark: u64| mark != 0 && mark & KIND_MASK != HEADER;
-            let taken = (0..).zip(slots).filter(|&(_, &mark)| has_item(mark));
-            items.extend(taken.map(|(slot, _)| SlotAddr { segment, slot }));
+            let has_item = |mark: &u64| *mark != 0 && mark & KIND_MASK != HEADER;
+            let mut slot = 0;
+            // Runs of slots that have items, and of such that have none.
+            for run in slots.chunk_by(|a, b| has_item(a) == has_item(b)) {
+                if run.first().is_some_and(has_item) {
+                    items.insert_run(SlotAddr { segment, slot }, run.len() as u32);
+                }
+                slot += run.len() as u32;
+            }
         }
         items
     }

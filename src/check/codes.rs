@@ -10,15 +10,50 @@ pub struct Code {
     pub code: &'static str,
     /// How bad it is.
     pub class: Class,
+    /// What a repair does about it.
+    pub repair: Repair,
     /// What it says.
     pub meaning: &'static str,
 }
 
+/// What a repair does about a finding. Nothing is invented: only what follows from the rest of
+/// the store is written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Repair {
+    /// Nothing: it does not follow from what is left.
+    Nothing,
+    /// Two checkpoints write all superblocks and tables anew.
+    Checkpoints,
+    /// The live slots are counted again by a walk, and a checkpoint writes them.
+    LiveSlots,
+}
+
+impl Repair {
+    /// The repair as output names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Checkpoints => "checkpoints",
+            Self::LiveSlots => "live_slots",
+        }
+    }
+}
+
+macro_rules! repair {
+    () => {
+        Repair::Nothing
+    };
+    ($repair:ident) => {
+        Repair::$repair
+    };
+}
+
 macro_rules! codes {
-    ($( $name:ident $class:ident $code:literal $meaning:literal )*) => {
+    ($( $name:ident $class:ident $(=> $repair:ident)? $code:literal $meaning:literal )*) => {
         $(
             pub(super) const $name: Code =
-                Code { code: $code, class: Class::$class, meaning: $meaning };
+                Code { code: $code, class: Class::$class, repair: repair!($($repair)?), meaning: $meaning };
         )*
         /// All codes, in order.
         pub const CODES: &[Code] = &[ $($name),* ];
@@ -28,25 +63,25 @@ macro_rules! codes {
 codes! {
     SUPERBLOCK_NONE CorruptMetadata "OF-0101 superblock-none"
         "No copy of any superblock can be read: nothing else was checked."
-    SUPERBLOCK_MIRROR_LOST RedundancyLost "OF-0102 superblock-mirror-lost"
+    SUPERBLOCK_MIRROR_LOST RedundancyLost => Checkpoints "OF-0102 superblock-mirror-lost"
         "One of the two copies of the newest superblock is missing or damaged."
-    SUPERBLOCK_OLDER_LOST RedundancyLost "OF-0103 superblock-older-lost"
+    SUPERBLOCK_OLDER_LOST RedundancyLost => Checkpoints "OF-0103 superblock-older-lost"
         "A copy of the superblock before the newest is missing or damaged."
     SUPERBLOCK_MIRRORS_DIFFER CorruptMetadata "OF-0104 superblock-mirrors-differ"
         "The two copies of a superblock are both whole and say different things."
-    SUPERBLOCK_WRONG_SLOT CorruptMetadata "OF-0105 superblock-wrong-slot"
+    SUPERBLOCK_WRONG_SLOT CorruptMetadata => Checkpoints "OF-0105 superblock-wrong-slot"
         "A superblock lies in the slot of the other generation."
     SUPERBLOCK_NOT_AUTHENTIC AuthFailure "OF-0106 superblock-not-authentic"
         "A whole superblock was not written by a holder of the store key."
     SUPERBLOCK_INCONSISTENT CorruptMetadata "OF-0107 superblock-inconsistent"
         "A field of the newest superblock contradicts another one or the superblock before."
-    SUPERBLOCK_FILE_LENGTH CorruptMetadata "OF-0108 superblock-file-length"
+    SUPERBLOCK_FILE_LENGTH CorruptMetadata => Checkpoints "OF-0108 superblock-file-length"
         "A superblock file does not hold exactly two slots."
     STORE_KEY_NOT_OPENED AuthFailure "OF-0109 store-key-not-opened"
         "The KMS refuses the wrapped store key, or what it holds is another key."
     NEXT_ID_USED CorruptMetadata "OF-0110 next-id-used"
         "An id in the tables is not below the superblock's next unused one."
-    FALLBACK_LOST RedundancyLost "OF-0111 fallback-lost"
+    FALLBACK_LOST RedundancyLost => Checkpoints "OF-0111 fallback-lost"
         "The older superblock does not lead to the newest any more, by its tables and the log."
 
     FOREIGN_FILE Leak "OF-0201 foreign-file"
@@ -71,7 +106,7 @@ codes! {
         "The record of a packed file says what no pack of this store can be."
     PACK_IDENTITY CorruptMetadata "OF-0211 pack-identity"
         "A packed file belongs to another store or segment length."
-    SPARE_LENGTH RedundancyLost "OF-0212 spare-length"
+    SPARE_LENGTH RedundancyLost => Checkpoints "OF-0212 spare-length"
         "A spare is not as long as a segment, or cannot be opened: the next open for writing removes it."
 
     BATCH_LOST CorruptMetadata "OF-0301 batch-lost"
@@ -162,11 +197,20 @@ codes! {
         "The ciphertext of a page cannot be read or does not match its checksum."
     NODE_NOT_WRITTEN CorruptMetadata "OF-0515 node-not-written"
         "A node is said to be in a slot that was never written."
-    SLOT_NOT_LIVE CorruptMetadata "OF-0516 slot-not-live"
+    SLOT_NOT_LIVE CorruptMetadata => LiveSlots "OF-0516 slot-not-live"
         "A page table names a slot that the tables count as free: it would be reclaimed."
-    SLOT_LEAKED Leak "OF-0517 slot-leaked"
+    SLOT_LEAKED Leak => LiveSlots "OF-0517 slot-leaked"
         "The tables count a slot as live that no page table names."
+    PAGE_NOT_AUTHENTIC AuthFailure "OF-0518 page-not-authentic"
+        "The ciphertext of a page is whole, and its tag does not match under its key."
 
     ROLLED_BACK Rollback "OF-0601 rolled-back"
         "The KMS has seen a later change of the store, or another one in its place: it was set back."
+
+    HEAD_KEY_MISSING CorruptData "OF-0701 head-key-missing"
+        "The KMS has no head key of a head: what only it reads cannot be read any more."
+    HEAD_KEY_WRONG AuthFailure "OF-0702 head-key-wrong"
+        "The key of a head's open key epoch does not open under its head key, or is another key."
+    KEY_LINK_WRONG AuthFailure "OF-0703 key-link-wrong"
+        "A key epoch wraps a key that does not open, or that is not the one of the epoch it names."
 }

@@ -2,13 +2,13 @@
 
 use crate::check::claims::{Claim, Claimant};
 use crate::check::codes;
-use crate::check::files::Trouble;
+use crate::check::data::Bad;
+use crate::check::finding::Place;
 use crate::check::walk::{Birth, Walk};
-use crate::error::Damage;
 use crate::format::entry::{DataEntry, Entry};
-use crate::units::{KeyEpoch, LineageEpoch, PageNo, SlotAddr};
+use crate::units::{KeyEpoch, LineageEpoch, PageNo, SLOT_LEN, SlotAddr};
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Checks an entry that a leaf holds.
     pub(super) fn entry(
         &mut self,
@@ -18,7 +18,7 @@ impl Walk<'_> {
         lineage: Option<LineageEpoch>,
     ) {
         // Nothing keeps the key epoch of an explicit zero: it is not needed to read it.
-        let is_known = self.image.state.lineage_of(entry.key_epoch()).is_some();
+        let is_known = self.lineage_of(entry.key_epoch()).is_some();
         if (is_known || matches!(entry, Entry::Data(_)))
             && let Some(born) = self.key_epoch_of(page, entry, leaf)
         {
@@ -30,9 +30,9 @@ impl Walk<'_> {
         }
         if let Entry::Data(data) = entry
             && self.data(page, data, leaf)
-            && self.read_data
+            && self.reader.want(page, data)
         {
-            self.bytes(page, data);
+            self.read();
         }
     }
 
@@ -44,7 +44,7 @@ impl Walk<'_> {
         holder: SlotAddr,
     ) -> Option<LineageEpoch> {
         let key_epoch = entry.key_epoch();
-        let lineage = self.image.state.lineage_of(key_epoch);
+        let lineage = self.lineage_of(key_epoch);
         if lineage.is_none() {
             let message = format!("page {page} has key epoch {key_epoch}, which does not exist");
             self.findings
@@ -56,12 +56,12 @@ impl Walk<'_> {
     /// Checks where an entry says its page is. `true` if it is the first to say so.
     pub(super) fn data(&mut self, page: PageNo, entry: &DataEntry, holder: SlotAddr) -> bool {
         let slots = self.image.superblock.geometry.page_slots();
-        if !self.image.is_written(entry.at, slots) {
+        if !self.is_written(entry.at, slots) {
             let message = format!("page {page} should be at {}", entry.at);
             self.findings.add(codes::ENTRY_NOT_WRITTEN, holder, message);
             return false;
         }
-        if self.image.state.salt(entry.at).is_none() {
+        if !self.has_salt(entry.at) {
             let message = format!("page {page} is there, but no salt");
             self.findings
                 .add(codes::PAGE_SALT_MISSING, entry.at, message);
@@ -69,33 +69,53 @@ impl Walk<'_> {
         let claim = self.claim(entry.at, slots, Claimant::page(page, entry));
         if claim == Claim::New {
             self.counts.pages += 1;
+            self.watch.advance(u64::from(slots) * SLOT_LEN as u64);
         }
         claim == Claim::New
     }
 
-    /// Checks the ciphertext of a page that a tree names.
-    fn bytes(&mut self, page: PageNo, entry: &DataEntry) {
-        self.counts.pages_read += 1;
-        let slots = self.image.superblock.geometry.page_slots();
-        let trouble = match self.image.files.read(entry.at, slots) {
-            Ok(bytes) if crc32fast::hash(&bytes) == entry.crc => return,
-            Ok(_) => Trouble::Damage(Damage::BadChecksum),
-            Err(trouble) => trouble,
+    /// Checks the ciphertext of the pages that were noted.
+    pub(super) fn read(&mut self) {
+        if self.watch.is_cancelled() {
+            return;
+        }
+        let outcome = self.reader.read();
+        self.counts.pages_read += outcome.read;
+        self.counts.pages_opened += outcome.opened;
+        self.counts.pages_locked += outcome.locked;
+        for bad in &outcome.bad {
+            self.report_page(bad);
+        }
+    }
+
+    fn report_page(&mut self, bad: &Bad) {
+        let (page, at) = (bad.page, bad.entry.at);
+        let (code, what) = match &bad.trouble {
+            Some(trouble) => (codes::PAGE_DAMAGED, trouble.to_string()),
+            None => (
+                codes::PAGE_NOT_AUTHENTIC,
+                "its tag does not match".to_owned(),
+            ),
         };
         // Further findings are only counted, and to ask costs a look at every head.
         if self.findings.is_full() {
-            self.findings.add(codes::PAGE_DAMAGED, entry.at, trouble);
+            self.findings.add(code, at, what);
             return;
         }
         // What the log has replaced in every head may be gone.
-        let entry = Some(Entry::Data(*entry));
+        let entry = Some(Entry::Data(bad.entry));
         let mut heads = self.image.state.heads.values();
         let user = heads.find(|head| {
             !head.is_deleted() && head.entry(&self.image.files, page).ok() == Some(entry)
         });
-        if let (Some(head), Some(Entry::Data(entry))) = (user, entry) {
-            let message = format!("page {page} of {}: {trouble}", head.describe());
-            self.findings.add(codes::PAGE_DAMAGED, entry.at, message);
+        if let Some(head) = user {
+            let message = format!("page {page} of {}: {what}", head.describe());
+            let place = Place {
+                head: Some(head.describe()),
+                page: Some(page),
+                ..at.into()
+            };
+            self.findings.add(code, place, message);
         }
     }
 

@@ -131,11 +131,18 @@ impl<'a> Files<'a> {
 
     /// Slots of a segment.
     pub fn read(&self, at: SlotAddr, count: u32) -> Result<Vec<u8>, Trouble> {
+        let mut bytes = Vec::new();
+        self.read_into(at, count, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, into a buffer that is used again: only its first `count` slots are new.
+    pub fn read_into(&self, at: SlotAddr, count: u32, bytes: &mut Vec<u8>) -> Result<(), Trouble> {
         let (file, slot) = match self.packed.place(at, count) {
             Some(placed) => placed.map(|(pack, slot)| (FileId::Pack(pack), slot))?,
             None => (FileId::Segment(at.segment), at.slot),
         };
-        read_slots(&*self.slot_file(file)?, slot, count)
+        read_slots_into(&*self.slot_file(file)?, slot, count, bytes)
     }
 
     /// Slots of the file of a segment, whatever is in a pack.
@@ -199,16 +206,29 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Reads slots; nothing is allocated that the file does not have.
 fn read_slots(file: &dyn DiskFile, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
+    let mut bytes = Vec::new();
+    read_slots_into(file, first, count, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads slots; nothing is allocated that the file does not have.
+fn read_slots_into(
+    file: &dyn DiskFile,
+    first: u32,
+    count: u32,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Trouble> {
     let (offset, len) = (slot_offset(first), slot_offset(count));
     if file.len().map_err(trouble)? < offset + len {
         return Err(Damage::Truncated.into());
     }
     let len = usize::try_from(len).map_err(|_| Damage::Truncated)?;
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, offset).map_err(trouble)?;
-    Ok(bytes)
+    if bytes.len() < len {
+        bytes.resize(len, 0);
+    }
+    let bytes = bytes.get_mut(..len).unwrap_or_default();
+    file.read_exact_at(bytes, offset).map_err(trouble)
 }
 
 /// Bytes before a slot.

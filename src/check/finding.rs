@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::check::codes::Code;
+use crate::check::codes::{Code, Repair};
+use crate::units::{PageNo, SlotAddr};
 
 /// How bad a finding is, from least to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +37,88 @@ impl Class {
     }
 }
 
+impl Class {
+    /// What a finding of the class means for those who have data in the store.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Leak => Severity::Notice,
+            Self::RedundancyLost => Severity::Warning,
+            Self::CorruptMetadata | Self::CorruptData => Severity::Error,
+            Self::AuthFailure | Self::Rollback => Severity::Alarm,
+        }
+    }
+}
+
+/// How much a finding matters, from least to most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// No data is at risk.
+    Notice,
+    /// No data is lost; the next damage may lose some.
+    Warning,
+    /// Data is lost, or cannot be reached.
+    Error,
+    /// Somebody may have changed the store.
+    Alarm,
+}
+
+impl Severity {
+    /// The severity as output names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
+/// Where a finding is: in words, and as numbers where there are any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In words.
+    pub text: String,
+    /// The slot.
+    pub at: Option<SlotAddr>,
+    /// The volume or snapshot, with its kind.
+    pub head: Option<String>,
+    /// The page.
+    pub page: Option<PageNo>,
+}
+
+impl From<SlotAddr> for Place {
+    fn from(at: SlotAddr) -> Self {
+        Self {
+            text: at.to_string(),
+            at: Some(at),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<String> for Place {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&String> for Place {
+    fn from(text: &String) -> Self {
+        text.clone().into()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -50,9 +133,11 @@ pub struct Finding {
     /// How bad it is.
     pub class: Class,
     /// Where it is.
-    pub location: String,
+    pub place: Place,
     /// What was found there.
     pub message: String,
+    /// What `Store::repair` does about it.
+    pub repair: Repair,
 }
 
 impl fmt::Display for Finding {
@@ -60,10 +145,11 @@ impl fmt::Display for Finding {
         let Self {
             code,
             class,
-            location,
+            place,
             message,
+            ..
         } = self;
-        write!(f, "{code} ({class}): {location}: {message}")
+        write!(f, "{code} ({class}): {place}: {message}")
     }
 }
 
@@ -80,7 +166,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub fn add(&mut self, code: Code, location: impl fmt::Display, message: impl fmt::Display) {
+    pub fn add(&mut self, code: Code, place: impl Into<Place>, message: impl fmt::Display) {
         if self.list.len() >= FINDINGS_MAX {
             self.more += 1;
             return;
@@ -88,8 +174,9 @@ impl Findings {
         self.list.push(Finding {
             code: code.code,
             class: code.class,
-            location: location.to_string(),
+            place: place.into(),
             message: message.to_string(),
+            repair: code.repair,
         });
     }
 

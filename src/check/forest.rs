@@ -1,6 +1,8 @@
 //! A forest of epochs, to ask in constant time whether one lies above another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::{HashMap, HashMapExt};
 
 /// Parents and children, numbered so that all below an epoch are adjacent.
 #[derive(Debug, Default)]

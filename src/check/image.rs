@@ -10,7 +10,7 @@ use crate::check::scan::{Scan, scan};
 use crate::check::state::State;
 use crate::check::superblocks::{Chosen, choose};
 use crate::check::tables::{self, Tables};
-use crate::check::{catalog, packs, replay, summaries};
+use crate::check::{catalog, options, packs, replay, summaries};
 use crate::crypto::Secret;
 use crate::error::Result;
 use crate::format::catalog::SegmentRecord;
@@ -51,13 +51,17 @@ impl<'a> Image<'a> {
     pub fn load(
         disk: &'a dyn Disk,
         kms: Option<&dyn KeyService>,
+        depth: options::Depth,
         findings: &mut Findings,
     ) -> Result<Option<Self>> {
         let files = Files::list(disk)?;
         let Some(chosen) = choose(disk, &files, kms, findings)? else {
             return Ok(None);
         };
-        let start = read_tables(&files, &chosen, findings);
+        let start = match depth {
+            options::Depth::Quick => None,
+            options::Depth::Structure => read_tables(&files, &chosen, findings),
+        };
         let mut image = Image {
             complete: start.is_some(),
             authenticated: chosen.authenticated,
@@ -80,8 +84,14 @@ impl<'a> Image<'a> {
         }
         // Without tables the end of the log is found all the same, by the superblock.
         let key = chosen.keys.as_ref().map(|keys| &keys.log);
-        image.roll_forward(key, findings);
-        if let Some(older) = &chosen.older {
+        let bodies = match depth {
+            options::Depth::Quick => Depth::Headers,
+            options::Depth::Structure => Depth::Bodies,
+        };
+        image.roll_forward(key, bodies, findings);
+        if let Some(older) = &chosen.older
+            && depth == options::Depth::Structure
+        {
             image.verify_fallback(older, key, findings);
         }
         Ok(Some(image))
@@ -92,15 +102,21 @@ impl<'a> Image<'a> {
         if let Some(is_there) = self.files.packed.has(at, slots) {
             return is_there;
         }
-        let recorded = self.state.segments.contains_key(&at.segment);
+        let end = at.slot.checked_add(slots);
+        at.slot > 0 && end.is_some_and(|end| end <= self.written_in(at.segment))
+    }
+
+    /// Slots of a segment with a file of its own that were ever written, as far as that is known.
+    pub fn written_in(&self, segment: SegmentId) -> u32 {
         let all = self.superblock.geometry.segment_slots;
-        let limit = match at.segment.cmp(&self.end.end.segment) {
-            std::cmp::Ordering::Less => *self.left_at.get(&at.segment).unwrap_or(&all),
+        if !self.state.segments.contains_key(&segment) {
+            return 0;
+        }
+        match segment.cmp(&self.end.end.segment) {
+            std::cmp::Ordering::Less => *self.left_at.get(&segment).unwrap_or(&all),
             std::cmp::Ordering::Equal => self.end.end.slot,
             std::cmp::Ordering::Greater => 0,
-        };
-        let end = at.slot.checked_add(slots);
-        recorded && at.slot > 0 && end.is_some_and(|end| end <= limit)
+        }
     }
 
     fn log<'b>(&'b self, key: Option<&'b Secret>, from: Position) -> Log<'b> {
@@ -109,10 +125,10 @@ impl<'a> Image<'a> {
     }
 
     /// Follows the log from the tables on, decides where it ends, and applies it.
-    fn roll_forward(&mut self, key: Option<&Secret>, findings: &mut Findings) {
+    fn roll_forward(&mut self, key: Option<&Secret>, depth: Depth, findings: &mut Findings) {
         let start = self.end;
         let log = self.log(key, start);
-        let Path { mut links, forged } = log.follow(start, Seq(u64::MAX), Depth::Bodies);
+        let Path { mut links, forged } = log.follow(start, Seq(u64::MAX), depth);
         for at in forged {
             let message = "it is whole and fits, but its keyed hash does not match";
             findings.add(codes::BATCH_NOT_AUTHENTIC, at, message);

@@ -15,6 +15,7 @@ mod tree;
 
 use crate::check::finding::Findings;
 use crate::check::image::Image;
+use crate::check::options::Depth;
 use crate::check::state::Head;
 use crate::check::superblocks::FILES;
 use crate::error::{Damage, Error, Kind, Result};
@@ -35,7 +36,7 @@ pub use tree::{LevelView, NodeView, TreeView, tree};
 
 /// The whole store, or what stands in the way.
 fn load<'a>(disk: &'a dyn Disk, kms: Option<&dyn KeyService>) -> Result<Image<'a>> {
-    let image = Image::load(disk, kms, &mut Findings::default())?;
+    let image = Image::load(disk, kms, Depth::Structure, &mut Findings::default())?;
     let corrupt = |location, what| Error::Corrupt {
         location,
         damage: Damage::Inconsistent(what),
@@ -53,7 +54,7 @@ fn load<'a>(disk: &'a dyn Disk, kms: Option<&dyn KeyService>) -> Result<Image<'a
 }
 
 /// The head of a kind and name that is not deleted.
-fn find_head<'a>(image: &'a Image<'_>, kind: Kind, name: &str) -> Result<&'a Head> {
+pub(super) fn find_head<'a>(image: &'a Image<'_>, kind: Kind, name: &str) -> Result<&'a Head> {
     let mut heads = image.state.heads.values();
     let found = heads.find(|head| {
         let record = &head.record;

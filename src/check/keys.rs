@@ -96,7 +96,7 @@ fn unwrap_store_key(
     kms.decrypt(&key.kms_key, &key.wrapped, &context)
 }
 
-fn as_error(error: KmsError) -> Error {
+pub(super) fn as_error(error: KmsError) -> Error {
     match error {
         KmsError::Unavailable { key, state } => Error::KeyUnavailable { key, state },
         KmsError::NotFound(key) => Error::WrongKms { key },

@@ -9,6 +9,7 @@
 mod catalog;
 mod claims;
 mod codes;
+mod data;
 mod entries;
 mod files;
 mod finding;
@@ -31,71 +32,150 @@ mod state;
 mod summaries;
 mod superblocks;
 mod tables;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod watch;
 
 use std::io;
 use std::path::Path;
 
+use crate::check::data::Reader;
 use crate::check::finding::Findings;
 use crate::check::image::Image;
 use crate::check::walk::Walk;
+use crate::check::watch::Watch;
 use crate::error::{Error, Kind, Result};
 use crate::io::real::RealDisk;
 use crate::io::{Disk, Lock, LockGuard};
-use crate::units::Location;
+use crate::slots::SlotSet;
+use crate::units::{Location, SLOT_LEN};
 
-pub use codes::{CODES, Code};
-pub use finding::{Class, Finding};
-pub use options::CheckOptions;
+pub use codes::{CODES, Code, Repair};
+pub use finding::{Class, Finding, Place, Severity};
+pub use options::{CheckOptions, Sample};
 pub use report::{Report, Stats};
+pub use watch::CheckProgress;
 
 /// Checks the store in a directory. See [`check`].
 pub fn check_dir(dir: &Path, options: &CheckOptions) -> Result<Report> {
     check(&open_dir(dir)?, options)
 }
 
-/// Checks a store that nobody has open for writing.
+/// Checks a store that nobody has open for writing. See [`check_with`].
+pub fn check(disk: &dyn Disk, options: &CheckOptions) -> Result<Report> {
+    check_with(disk, options, &mut |_| true)
+}
+
+/// Checks a store that nobody has open for writing, and tells how far it is; if `tell` says `false`
+/// the check ends, and the report says so.
 ///
 /// Damage is in the report. Errors are a directory that is not a store, a format of a newer
 /// program, a lock that another process has, a KMS that does not give the store key, and a
 /// directory that cannot be listed.
-pub fn check(disk: &dyn Disk, options: &CheckOptions) -> Result<Report> {
+pub fn check_with(
+    disk: &dyn Disk,
+    options: &CheckOptions,
+    tell: &mut dyn FnMut(CheckProgress) -> bool,
+) -> Result<Report> {
     let _guard = lock_shared(disk)?;
-    let mut findings = Findings::default();
-    let stats = match Image::load(disk, options.key_service(), &mut findings)? {
-        Some(image) => {
-            if let Some(kms) = options.key_service() {
-                keys::check_mark(kms, &image, &mut findings)?;
-            }
-            check_image(&image, options, &mut findings)
-        }
-        None => Stats::default(),
-    };
-    Ok(Report {
-        findings: findings.list,
-        more_findings: findings.more,
-        stats,
-    })
+    let (report, _) = examine(disk, options, &mut Watch::new(tell))?;
+    Ok(report)
 }
 
-fn check_image(image: &Image<'_>, options: &CheckOptions, findings: &mut Findings) -> Stats {
+/// The slots that page tables name in a store that its only user has open and leaves alone meanwhile;
+/// `None` if not all page tables can be walked.
+pub(crate) fn named_slots(disk: &dyn Disk, options: &CheckOptions) -> Result<Option<SlotSet>> {
+    let options = options.structure();
+    let (report, named) = examine(disk, &options, &mut Watch::new(&mut |_| true))?;
+    // What else is wrong may hide names, unless it is only something too much or too few.
+    let is_derivable = |finding: &Finding| {
+        finding.repair != Repair::Nothing || finding.class <= Class::RedundancyLost
+    };
+    let is_whole = report.more_findings == 0 && report.findings.iter().all(is_derivable);
+    Ok(named.filter(|_| is_whole))
+}
+
+fn examine(
+    disk: &dyn Disk,
+    options: &CheckOptions,
+    watch: &mut Watch<'_>,
+) -> Result<(Report, Option<SlotSet>)> {
+    let mut findings = Findings::default();
+    let (stats, named) =
+        match Image::load(disk, options.key_service(), options.depth(), &mut findings)? {
+            Some(image) => {
+                if let Some(kms) = options.key_service() {
+                    keys::check_mark(kms, &image, &mut findings)?;
+                }
+                check_image(&image, options, &mut findings, watch)?
+            }
+            None => (Stats::default(), None),
+        };
+    let report = Report {
+        findings: findings.list,
+        more_findings: findings.more,
+        is_cancelled: watch.is_cancelled(),
+        stats,
+    };
+    Ok((report, named))
+}
+
+fn check_image(
+    image: &Image<'_>,
+    options: &CheckOptions,
+    findings: &mut Findings,
+    watch: &mut Watch<'_>,
+) -> Result<(Stats, Option<SlotSet>)> {
     let files = segments::check(image, findings);
     let mut stats = Stats::of(image, files);
     // Without tables everything that refers to them would look wrong.
     if !image.complete {
-        return stats;
+        return Ok((stats, None));
     }
+    let only = options.only_head();
+    let only = only.map(|(kind, name)| inspect::find_head(image, kind, name));
+    let only = only.transpose()?;
     let lineages = catalog::lineage_forest(&image.state);
     catalog::check(image, &lineages, findings);
-    let mut walk = Walk::new(image, &lineages, findings, options.reads_data());
-    for head in image.state.heads.values().filter(|head| !head.is_deleted()) {
-        walk.head(head);
+    let keys = options.page_keys();
+    let keys = keys.map(|kms| tags::Keys::open(kms, image, findings));
+    let keys = keys.transpose()?;
+    let pool = pool(options.worker_count())?;
+    let reader = Reader::new(image, pool.as_ref(), options.data(), keys.as_ref());
+    watch.expect(image.state.live.len().saturating_mul(SLOT_LEN as u64));
+    let mut walk = Walk::new(image, &lineages, findings, reader, watch);
+    match only {
+        Some(head) => walk.head(head),
+        None => {
+            let heads = image.state.heads.values();
+            heads
+                .filter(|head| !head.is_deleted())
+                .for_each(|head| walk.head(head));
+        }
     }
-    space::check(image, &walk.claims.of_items(), walk.findings);
+    walk.read();
+    let is_all = only.is_none() && !walk.watch.is_cancelled();
+    let named = is_all.then(|| walk.claims.of_items());
+    if let Some(named) = &named {
+        space::check(image, named, walk.findings);
+    }
     stats.add_walk(walk.counts, image.superblock.geometry.page_len);
-    stats
+    stats.locked_heads = keys.map_or(0, |keys| keys.locked_heads);
+    Ok((stats, named))
+}
+
+fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {
+    if workers == 0 {
+        return Ok(None);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build();
+    pool.map(Some).map_err(|error| Error::Io {
+        op: "start threads for",
+        location: Location::Directory("the check".to_owned()),
+        source: io::Error::other(error),
+    })
 }
 
 /// The directory of a store, for [`check`] and [`inspect`].

@@ -19,7 +19,7 @@ pub(super) struct Summary {
     two_branches: bool,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Checks what the log says of a head.
     pub(super) fn overlay(&mut self, head: &Head) {
         let summary = self.spans(head.spans.root());
@@ -27,13 +27,13 @@ impl Walk<'_> {
         if summary.two_branches || birth != Birth::Fits {
             let message = "the log gave it pages of another branch";
             self.findings
-                .add(codes::ENTRY_OUTSIDE_LINEAGE, head.describe(), message);
+                .add(codes::ENTRY_OUTSIDE_LINEAGE, head.place(), message);
         }
         let end = head.record.len / u64::from(self.image.superblock.geometry.page_len);
         if let Some(last) = summary.last.filter(|&last| last >= end) {
             let message = format!("page {last} is mapped");
             self.findings
-                .add(codes::PAGE_BEYOND_END, head.describe(), message);
+                .add(codes::PAGE_BEYOND_END, head.place(), message);
         }
     }
 
@@ -64,8 +64,10 @@ impl Walk<'_> {
         };
         let youngest = self.key_epoch_of(page, &entry, holder);
         if let Entry::Data(data) = entry {
-            // Its bytes were checked when the log was followed.
-            self.data(page, &data, holder);
+            let is_new = self.data(page, &data, holder);
+            if is_new && self.reader.want_of_log(page, &data) {
+                self.read();
+            }
         }
         Summary {
             last: Some(node.span.last),

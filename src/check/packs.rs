@@ -51,8 +51,12 @@ impl Packed {
 impl Part {
     fn place(&self, slot: u32, count: u32) -> Option<u32> {
         let end = slot.checked_add(count)?;
-        let mut runs = self.runs.iter().flatten();
-        let (run, place) = runs.find(|(run, _)| run.start <= slot && end <= run.end)?;
+        let runs = self.runs.as_ref()?;
+        let after = runs.partition_point(|(run, _)| run.start <= slot);
+        let (run, place) = runs.get(after.checked_sub(1)?)?;
+        if end > run.end {
+            return None;
+        }
         Some(place + (slot - run.start))
     }
 }

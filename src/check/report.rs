@@ -17,6 +17,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How much more is wrong.
     pub more_findings: u64,
+    /// Whether it was ended before the end. What was not looked at is not known.
+    pub is_cancelled: bool,
     /// What was looked at.
     pub stats: Stats,
 }
@@ -71,10 +73,16 @@ pub struct Stats {
     pub data_bytes: u64,
     /// Pages that were read and compared with their checksums.
     pub pages_read: u64,
+    /// Of these, pages whose tag was right.
+    pub pages_opened: u64,
+    /// And pages that no key at hand opens.
+    pub pages_locked: u64,
+    /// Volumes and snapshots whose KMS key is not usable now.
+    pub locked_heads: u64,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong, as far as it was looked at.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
@@ -135,6 +143,8 @@ impl Stats {
         self.nodes = counts.nodes;
         self.pages = counts.pages;
         self.pages_read = counts.pages_read;
+        self.pages_opened = counts.pages_opened;
+        self.pages_locked = counts.pages_locked;
         self.data_bytes = counts.pages.saturating_mul(page_len.into());
     }
 }

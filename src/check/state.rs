@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::check::codes;
 use crate::check::files::{Files, Trouble};
-use crate::check::finding::Findings;
+use crate::check::finding::{Findings, Place};
 use crate::check::spans::Spans;
 use crate::error::Damage;
 use crate::format::catalog::{
@@ -55,6 +55,14 @@ impl Head {
             HeadKind::Pin => "pin",
         };
         format!("{kind} {:?}", self.record.name)
+    }
+
+    /// Where something is that concerns the head as a whole.
+    pub fn place(&self) -> Place {
+        Place {
+            head: Some(self.describe()),
+            ..self.describe().into()
+        }
     }
 
     /// What a page is, by the log or else by the tree.
@@ -114,6 +122,18 @@ impl State {
         }
         self.packs.insert(pack, record);
         known
+    }
+
+    /// The places from which on and up to which the salt for a slot is the one, if there is one.
+    pub fn salt_span(&self, at: SlotAddr) -> Option<std::ops::Range<SlotAddr>> {
+        let first = SlotAddr { slot: 0, ..at };
+        let (&from, _) = self.salts.range(first..=at).next_back()?;
+        let end = SlotAddr {
+            slot: u32::MAX,
+            ..at
+        };
+        let next = self.salts.range(at..).find(|(next, _)| **next > at);
+        Some(from..next.map_or(end, |(&next, _)| next.min(end)))
     }
 
     /// Takes up a record of a table batch.

@@ -6,6 +6,7 @@
 
 mod builder;
 mod damage;
+mod depths;
 mod docs;
 mod engine;
 mod flips;

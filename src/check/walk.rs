@@ -4,28 +4,34 @@
 //! whoever refers to it. So a shared node costs every further head one look.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::check::claims::{Claimant, Claims};
 use crate::check::codes::{self, Code};
+use crate::check::data::Reader;
 use crate::check::files::Trouble;
 use crate::check::finding::Findings;
 use crate::check::forest::Forest;
 use crate::check::image::Image;
 use crate::check::state::Head;
+use crate::check::watch::Watch;
 use crate::error::Damage;
 use crate::format::node::{Items, NodeRef};
 use crate::format::pack::pack_file_name;
 use crate::format::segment::segment_file_name;
-use crate::units::{LineageEpoch, PageNo, SegmentId, SlotAddr};
+use crate::units::{KeyEpoch, LineageEpoch, PageNo, SLOT_LEN, SegmentId, SlotAddr};
 
 /// A walk over all page tables of a store.
 #[derive(Debug)]
-pub(super) struct Walk<'a> {
+pub(super) struct Walk<'a, 'w> {
     pub image: &'a Image<'a>,
     pub lineages: &'a Forest,
     pub findings: &'a mut Findings,
-    /// Whether the bytes of pages are checked.
-    pub read_data: bool,
+    /// Reads pages.
+    pub reader: Reader<'a>,
+    pub watch: &'a mut Watch<'w>,
     pub claims: Claims,
     /// Nodes that were visited, and what lies below each; `None` if it cannot be read.
     nodes: HashMap<NodeRef, Option<Summary>>,
@@ -34,6 +40,17 @@ pub(super) struct Walk<'a> {
     pub counts: Counts,
     /// Segments without a file, of which nothing was in use so far.
     missing: BTreeSet<SegmentId>,
+    pub(super) last: Last,
+}
+
+/// What was looked up last: neighbours in a leaf ask for the same.
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    /// A segment with a file of its own, and the slots of it that were written.
+    written: Option<(SegmentId, u32)>,
+    /// Slots that have one salt.
+    salted: Option<Range<SlotAddr>>,
+    lineage: Option<(KeyEpoch, Option<LineageEpoch>)>,
 }
 
 /// What a walk has seen.
@@ -42,6 +59,8 @@ pub(super) struct Counts {
     pub nodes: u64,
     pub pages: u64,
     pub pages_read: u64,
+    pub pages_opened: u64,
+    pub pages_locked: u64,
 }
 
 /// What lies in and below a node.
@@ -63,23 +82,26 @@ pub(super) enum Birth {
     Elsewhere,
 }
 
-impl<'a> Walk<'a> {
+impl<'a, 'w> Walk<'a, 'w> {
     pub fn new(
         image: &'a Image<'a>,
         lineages: &'a Forest,
         findings: &'a mut Findings,
-        read_data: bool,
+        reader: Reader<'a>,
+        watch: &'a mut Watch<'w>,
     ) -> Self {
         let mut walk = Self {
             image,
             lineages,
             findings,
-            read_data,
+            reader,
+            watch,
             claims: Claims::new(image.superblock.geometry.segment_slots),
             nodes: HashMap::new(),
             spans: HashMap::new(),
             counts: Counts::default(),
             missing: missing(image),
+            last: Last::default(),
         };
         for &(at, count) in &image.headers {
             if image.is_written(at, count) {
@@ -107,7 +129,7 @@ impl<'a> Walk<'a> {
         {
             let message = format!("page {} or one before is mapped", summary.last);
             self.findings
-                .add(codes::PAGE_BEYOND_END, head.describe(), message);
+                .add(codes::PAGE_BEYOND_END, head.place(), message);
         }
     }
 
@@ -122,7 +144,10 @@ impl<'a> Walk<'a> {
     }
 
     fn new_node(&mut self, node: &NodeRef) -> Option<Summary> {
-        if !self.image.is_written(node.at, 1) {
+        if self.watch.is_cancelled() {
+            return None;
+        }
+        if !self.is_written(node.at, 1) {
             let message = "a node should be there, but it was never written";
             self.findings.add(codes::NODE_NOT_WRITTEN, node.at, message);
             return None;
@@ -136,7 +161,8 @@ impl<'a> Walk<'a> {
             }
         };
         self.counts.nodes += 1;
-        let lineage = self.image.state.lineage_of(node.key_epoch);
+        self.watch.advance(SLOT_LEN as u64);
+        let lineage = self.lineage_of(node.key_epoch);
         if lineage.is_none() {
             let message = format!("its key epoch {} does not exist", node.key_epoch);
             self.findings
@@ -169,6 +195,7 @@ impl<'a> Walk<'a> {
         lineage: Option<LineageEpoch>,
     ) -> u64 {
         let mut last = 0;
+        self.read_ahead(children);
         let ends = children.iter().skip(1).map(|(next, _)| next.0);
         let ends = ends.map(Some).chain(std::iter::once(None));
         for ((first, child), end) in children.iter().zip(ends) {
@@ -200,9 +227,62 @@ impl<'a> Walk<'a> {
         last
     }
 
+    /// Has all threads read and decode nodes that the walk comes to next.
+    fn read_ahead(&self, children: &[(PageNo, NodeRef)]) {
+        let Some(pool) = self.reader.pool() else {
+            return;
+        };
+        let image = self.image;
+        let children = children.iter().map(|(_, child)| child);
+        let new: Vec<_> = children
+            .filter(|child| !self.nodes.contains_key(child))
+            .collect();
+        pool.install(|| {
+            // Whoever comes to a node that cannot be read says so.
+            new.par_iter()
+                .for_each(|child| drop(image.files.node(child)));
+        });
+    }
+
+    /// Whether slots were ever written, as far as that is known.
+    pub(super) fn is_written(&mut self, at: SlotAddr, slots: u32) -> bool {
+        let end = at.slot.checked_add(slots);
+        if let Some((segment, written)) = self.last.written
+            && segment == at.segment
+        {
+            return at.slot > 0 && end.is_some_and(|end| end <= written);
+        }
+        if self.image.files.packed.pack(at.segment).is_none() {
+            self.last.written = Some((at.segment, self.image.written_in(at.segment)));
+        }
+        self.image.is_written(at, slots)
+    }
+
+    /// Whether there is a salt for a slot.
+    pub(super) fn has_salt(&mut self, at: SlotAddr) -> bool {
+        let known = self.last.salted.as_ref();
+        if known.is_some_and(|span| span.contains(&at)) {
+            return true;
+        }
+        self.last.salted = self.image.state.salt_span(at);
+        self.last.salted.is_some()
+    }
+
+    /// The lineage epoch of a key epoch.
+    pub(super) fn lineage_of(&mut self, key_epoch: KeyEpoch) -> Option<LineageEpoch> {
+        match self.last.lineage {
+            Some((last, lineage)) if last == key_epoch => lineage,
+            _ => {
+                let lineage = self.image.state.lineage_of(key_epoch);
+                self.last.lineage = Some((key_epoch, lineage));
+                lineage
+            }
+        }
+    }
+
     /// Reports the file of slots that are in use, once, if it is not there.
     pub(super) fn in_use(&mut self, at: SlotAddr) {
-        if !self.missing.remove(&at.segment) {
+        if self.missing.is_empty() || !self.missing.remove(&at.segment) {
             return;
         }
         let (code, name) = match self.image.files.packed.pack(at.segment) {
@@ -218,6 +298,9 @@ impl<'a> Walk<'a> {
         let (Some(below), Some(holder)) = (below, holder) else {
             return Birth::Fits;
         };
+        if below == holder {
+            return Birth::Fits;
+        }
         let known = self.lineages.contains(below.0) && self.lineages.contains(holder.0);
         if !known || self.lineages.is_above(below.0, holder.0) {
             Birth::Fits

@@ -141,6 +141,32 @@ impl Superblocks {
         Ok((Self { files }, found))
     }
 
+    /// Replaces files that are not there, or not of two slots, by such that hold what those held.
+    /// Durable on return. Where no superblock is left nothing is made.
+    pub fn mend_files(disk: &dyn Disk) -> Result<()> {
+        Self::open(disk, Access::Read)?;
+        for name in NAMES {
+            let mut slots = vec![0; 2 * SLOT_LEN];
+            match disk.open(name, Access::Read) {
+                Ok(file) => {
+                    let len = file.len().map_err(|e| failed("read", name, e, disk))?;
+                    if len == slots.len() as u64 {
+                        continue;
+                    }
+                    let there = len.min(slots.len() as u64) as usize;
+                    let there = slots.get_mut(..there).unwrap_or_default();
+                    let read = file.read_exact_at(there, 0);
+                    read.map_err(|error| failed("read", name, error, disk))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("open", name, error, disk)),
+            }
+            publish::publish(disk, name, slots.len() as u64, &slots)
+                .map_err(|source| failed("create", name, source, disk))?;
+        }
+        Ok(())
+    }
+
     /// Writes one mirror of a superblock. It counts once the returned file is synced.
     pub fn write(
         &self,

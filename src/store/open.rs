@@ -216,7 +216,7 @@ fn is_store(disk: &dyn Disk) -> Result<bool> {
     Ok(has_segments || Superblocks::count(disk)? > 1)
 }
 
-fn lock(disk: &dyn Disk, lock: Lock) -> Result<Box<dyn LockGuard>> {
+pub(super) fn lock(disk: &dyn Disk, lock: Lock) -> Result<Box<dyn LockGuard>> {
     disk.lock(LOCK_NAME, lock)
         .map_err(|source| match source.kind() {
             std::io::ErrorKind::WouldBlock => Error::Locked {

@@ -181,9 +181,7 @@ impl Options {
 
     /// Opens a store. Only one process may have it open, unless all only read.
     pub fn open(&self, dir: impl AsRef<Path>, kms: impl KeyService + 'static) -> Result<Store> {
-        let disk =
-            RealDisk::open(dir.as_ref()).map_err(|e| directory_error("open", dir.as_ref(), e))?;
-        self.open_on(real(disk), Arc::new(kms))
+        self.open_on(Self::real_machine(dir.as_ref())?, Arc::new(kms))
     }
 
     /// Like `create`, on any machine; segments may be as short as a few slots.
@@ -194,6 +192,12 @@ impl Options {
     /// Like `open`, on any machine.
     pub fn open_on(&self, machine: Machine, kms: Arc<dyn KeyService>) -> Result<Store> {
         open::open(self, machine, kms)
+    }
+
+    /// A directory that is there, on this machine.
+    pub(super) fn real_machine(dir: &Path) -> Result<Machine> {
+        let disk = RealDisk::open(dir).map_err(|e| directory_error("open", dir, e))?;
+        Ok(real(disk))
     }
 
     fn geometry(&self) -> Result<Geometry> {

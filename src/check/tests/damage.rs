@@ -23,7 +23,7 @@ pub fn write_at(disk: &SimDisk, name: &str, offset: usize, bytes: &[u8]) {
 }
 
 /// Flips a bit of each byte of a slot of a segment.
-fn ruin(disk: &SimDisk, segment: u32, slot: usize) {
+pub fn ruin(disk: &SimDisk, segment: u32, slot: usize) {
     let name = segment_file_name(SegmentId(segment));
     let range = slot * SLOT_LEN..(slot + 1) * SLOT_LEN;
     let bytes: Vec<u8> = read_file(disk, &name)[range.clone()]

@@ -20,12 +20,15 @@ fn the_codes_are_in_groups_and_have_names() {
 /// `UPDATE=1` writes the page anew.
 #[test]
 fn the_page_of_codes_says_what_the_table_says() {
-    let mut table = String::from("| code | class | meaning |\n|---|---|---|\n");
+    let mut table = String::from("| code | class | repair | meaning |\n|---|---|---|---|\n");
     for code in CODES {
         writeln!(
             table,
-            "| {} | {} | {} |",
-            code.code, code.class, code.meaning
+            "| {} | {} | {} | {} |",
+            code.code,
+            code.class,
+            code.repair.as_str(),
+            code.meaning
         )
         .unwrap();
     }

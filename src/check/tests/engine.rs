@@ -14,9 +14,9 @@ use super::CheckOptions;
 
 const PAGE: u64 = 4096;
 
-struct Region {
+pub struct Region {
     machine: SimMachine,
-    kms: FileKms,
+    pub kms: FileKms,
     seed: u64,
     opened: AtomicU64,
 }
@@ -48,6 +48,11 @@ impl Region {
 
     fn disk(&self) -> SimDisk {
         self.machine.dir("store")
+    }
+
+    /// The directory of the store that [`written`] makes.
+    pub fn written(&self) -> SimDisk {
+        self.machine.dir("written")
     }
 
     fn on(&self) -> Machine {
@@ -84,6 +89,24 @@ impl Region {
             opened: AtomicU64::new(200),
         }
     }
+}
+
+/// A closed store with a volume that was written from the front.
+pub fn written(len: u64) -> (Region, KeyId) {
+    let (region, key) = Region::new(9_000);
+    let options = Options::new().segment_len(1 << 20).workers(0);
+    let store = options.create_on(
+        Machine {
+            disk: Arc::new(region.written()),
+            ..region.on()
+        },
+        Arc::new(region.kms.clone()),
+    );
+    let store = store.unwrap();
+    let volume = store.create_volume("pg", len, &key).unwrap();
+    volume.write_all_at(&vec![7; len as usize], 0).unwrap();
+    store.close().unwrap();
+    (region, key)
 }
 
 fn sources(seed: u64) -> (Arc<dyn Clock>, Arc<dyn Random>) {

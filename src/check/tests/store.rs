@@ -223,6 +223,11 @@ pub fn thorough() -> CheckOptions {
     CheckOptions::new().kms(Arc::new(TestKms)).read_data(true)
 }
 
+/// The head key of every head.
+pub fn head_secret() -> Secret {
+    Secret::from_bytes([8; 32])
+}
+
 /// Opens the store key of the one store.
 #[derive(Debug)]
 pub struct TestKms;
@@ -266,8 +271,8 @@ impl KeyService for TestKms {
         Err(KmsError::NotFound(key.to_string()))
     }
 
-    fn head_key(&self, id: &HeadKeyId, _: StoreId, _: ResourceId) -> Result<Secret, KmsError> {
-        Err(KmsError::NotFound(id.to_string()))
+    fn head_key(&self, _: &HeadKeyId, _: StoreId, _: ResourceId) -> Result<Secret, KmsError> {
+        Ok(head_secret())
     }
 
     fn head_key_info(&self, id: &HeadKeyId, _: StoreId) -> Result<HeadKeyInfo, KmsError> {

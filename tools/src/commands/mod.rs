@@ -8,6 +8,7 @@ mod fsck;
 mod import;
 mod inspect;
 mod key;
+mod offline;
 mod pin;
 mod quota;
 mod reclaim;

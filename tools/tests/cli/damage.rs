@@ -135,6 +135,15 @@ fn a_flipped_bit_of_a_page_is_corrupt_and_found_by_fsck() {
     let finding = &report["fsck"]["findings"][0];
     assert_eq!(finding["class"], "corrupt_data");
     assert!(finding["code"].is_string() && finding["location"].is_string());
+    assert_eq!(
+        (&finding["severity"], &finding["repair"]),
+        (&"error".into(), &"nothing".into())
+    );
+    assert!(finding["segment"].is_u64() && finding["slot"].is_u64() && finding["page"].is_u64());
+    assert_eq!(finding["head"], "volume \"pg\"");
+    let only = ["fsck", "--read-data", "--volume", "dev"];
+    let output = place.command(&only).output().expect("an output");
+    assert!([Some(0), Some(4)].contains(&output.status.code()));
     // An export of it does not leave a file that looks complete.
     place.fails(&["export", "image", "pg", "out.img"], 18, "corrupt");
     assert!(!place.path("out.img").exists());

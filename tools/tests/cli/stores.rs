@@ -239,3 +239,97 @@ fn what_was_deleted_comes_back_and_the_rest_stays() {
     place.ok(&["store", "reclaim"]);
     place.ok(&["fsck", "--read-data"]);
 }
+
+#[test]
+fn fsck_looks_as_deep_as_it_is_told() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &crate::support::noise(2_000_000, 3));
+    place.ok(&["snapshot", "create", "pg", "monday"]);
+    place.ok(&["volume", "create", "other", "--size", "1M"]);
+    let stats = |args: &[&str]| {
+        let report = place.json(&[&["fsck"], args].concat());
+        assert_eq!(report["fsck"]["clean"], true, "{args:?}");
+        report["fsck"]["stats"].clone()
+    };
+    let pages = stats(&[])["pages"].as_u64().expect("a number");
+    assert!(pages > 400);
+    assert_eq!(stats(&["--quick"])["nodes"], 0);
+    assert_eq!(stats(&["--read-data"])["pages_read"], pages);
+    let some = stats(&["--read-data=20%"])["pages_read"].as_u64();
+    assert!(some.is_some_and(|some| some < pages));
+    assert_eq!(stats(&["--volume", "other"])["pages"], 0);
+    assert_eq!(stats(&["--volume", "pg@monday"])["pages"], pages);
+    let keys = stats(&["--keys"]);
+    assert_eq!(
+        (&keys["pages_opened"], &keys["pages_locked"]),
+        (&pages.into(), &0.into())
+    );
+    place.ok(&["key", "disable", "alias/default"]);
+    let keys = stats(&["--keys"]);
+    assert_eq!(
+        (&keys["pages_opened"], &keys["pages_locked"]),
+        (&0.into(), &pages.into())
+    );
+    assert_eq!(keys["locked_heads"], 3);
+    let text = String::from_utf8(place.ok(&["fsck", "--keys"])).expect("text");
+    assert!(text.contains("volumes and snapshots locked: 3"), "{text}");
+    for wrong in [
+        &["--quick", "--keys"][..],
+        &["--read-data=0%"],
+        &["--read-data=x"],
+    ] {
+        let output = place.command(&[&["fsck"], wrong].concat()).output();
+        assert_eq!(
+            output.expect("an output").status.code(),
+            Some(16),
+            "{wrong:?}"
+        );
+    }
+    place.fails(&["fsck", "--volume", "none"], 8, "not_found");
+}
+
+#[test]
+fn fsck_tells_how_far_it_is() {
+    let place = Place::with_volume();
+    place.write("pg", 0, &crate::support::noise(9_000_000, 3));
+    let output = place
+        .command(&["fsck", "--read-data", "--progress", "json"])
+        .output();
+    let stderr = String::from_utf8(output.expect("an output").stderr).expect("text");
+    let last: serde_json::Value =
+        serde_json::from_str(stderr.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["progress"]["operation"], "fsck");
+    assert_eq!(last["progress"]["state"], "done");
+}
+
+#[test]
+fn fsck_repairs_what_follows_from_the_rest_and_then_finds_nothing() {
+    let place = Place::with_volume();
+    place.write("pg", 0, b"kept");
+    std::fs::remove_file(place.store().join("superblock-a")).expect("a mirror goes");
+    let before = crate::support::contents(&place.store());
+    let run = |args: &[&str]| {
+        let output = place.command(&[&["fsck"], args].concat()).output();
+        let output = output.expect("an output");
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    let (code, text) = run(&["--repair", "--dry-run"]);
+    assert_eq!(code, Some(4));
+    assert!(
+        text.contains("OF-0102") && text.contains("would write superblocks"),
+        "{text}"
+    );
+    assert!(crate::support::contents(&place.store()) == before);
+    let (code, text) = run(&["--repair", "--json"]);
+    assert_eq!(code, Some(1), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(report["fsck"]["clean"], true);
+    let corrected = report["fsck"]["corrected"].as_array().expect("a list");
+    assert!(corrected.iter().all(|it| it["repair"] == "checkpoints"));
+    assert_eq!(run(&["--repair"]).0, Some(0));
+    assert_eq!(run(&["--read-data"]).0, Some(0));
+    assert_eq!(place.read("pg", 0, 4), b"kept");
+    assert_eq!(run(&["--dry-run"]).0, Some(16));
+    assert_eq!(run(&["--repair", "--quick"]).0, Some(16));
+}

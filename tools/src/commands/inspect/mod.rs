@@ -4,17 +4,15 @@ mod documents;
 mod layout;
 mod state;
 
-use std::path::Path;
-
 use clap::{Args as ClapArgs, Subcommand};
 use offshoot::check::inspect::{self, PackView};
 use offshoot::io::real::RealDisk;
-use offshoot::{Damage, Error, FileKms, KeyService, Kind, Location, PageNo, SegmentId, Seq};
+use offshoot::{Damage, Error, FileKms, PageNo, SegmentId, Seq};
 use serde_json::{Value, json};
 
+use crate::commands::offline::Offline;
 use crate::context::Context;
 use crate::exit::{Failure, Result};
-use crate::refs::{Bare, Reference};
 use crate::render;
 
 /// Look at what is on disk, decoded; keys are not needed
@@ -110,117 +108,57 @@ pub fn run(context: &Context, args: &Args) -> Result {
         let text = "say what to look at: see `offshoot inspect --help`";
         return Err(Failure::Invalid(text.to_owned()));
     };
-    let kms = context.kms_if_there()?;
-    let disk = open(context.places.store())?;
-    let view = View {
-        context,
-        disk: &disk,
-        kms,
-    };
-    let document = view.document(what)?;
+    let document = document(&Offline::open(context)?, what)?;
     context.output.document(&document, &render::text(&document))
 }
 
-/// The store as it lies on disk.
-struct View<'a> {
-    context: &'a Context,
-    disk: &'a RealDisk,
-    kms: Option<FileKms>,
+fn document(store: &Offline<'_>, what: &What) -> Result<Value> {
+    let (disk, kms) = (&store.disk, store.kms());
+    Ok(match what {
+        What::Superblock(_) => documents::superblocks(&inspect::superblocks(disk)?),
+        What::Segment(args) => segment(disk, SegmentId(args.number))?,
+        What::Page(args) => {
+            let (head, number) = page_number(&args.page)?;
+            let (kind, name) = store.head(head)?;
+            documents::page(&name, &inspect::page(disk, kms, kind, &name, number)?)
+        }
+        What::Tree(args) => {
+            let (kind, name) = store.head(&args.head)?;
+            documents::tree(&name, &inspect::tree(disk, kms, kind, &name)?)
+        }
+        What::Lineage(_) => {
+            let lineage = documents::lineage(&inspect::lineage(disk, kms)?);
+            json!({ "schema": "lineage/1", "lineage": lineage })
+        }
+        What::Catalog(_) => state::catalog(&inspect::catalog(disk, kms)?),
+        What::Keys(_) => {
+            let known = store.kms.as_ref().map(FileKms::keys).transpose()?;
+            state::keys(&inspect::keys(disk, kms)?, known.as_deref())
+        }
+        What::Log(args) => state::log(&inspect::log(
+            disk,
+            kms,
+            Seq(args.from),
+            args.count as usize,
+        )?),
+    })
 }
 
-impl View<'_> {
-    fn document(&self, what: &What) -> Result<Value> {
-        let (disk, kms) = (self.disk, self.kms());
-        Ok(match what {
-            What::Superblock(_) => documents::superblocks(&inspect::superblocks(disk)?),
-            What::Segment(args) => self.segment(SegmentId(args.number))?,
-            What::Page(args) => {
-                let (head, number) = page_number(&args.page)?;
-                let (kind, name) = self.head(head)?;
-                documents::page(&name, &inspect::page(disk, kms, kind, &name, number)?)
-            }
-            What::Tree(args) => {
-                let (kind, name) = self.head(&args.head)?;
-                documents::tree(&name, &inspect::tree(disk, kms, kind, &name)?)
-            }
-            What::Lineage(_) => {
-                let lineage = documents::lineage(&inspect::lineage(disk, kms)?);
-                json!({ "schema": "lineage/1", "lineage": lineage })
-            }
-            What::Catalog(_) => state::catalog(&inspect::catalog(disk, kms)?),
-            What::Keys(_) => {
-                let known = self.kms.as_ref().map(FileKms::keys).transpose()?;
-                state::keys(&inspect::keys(disk, kms)?, known.as_deref())
-            }
-            What::Log(args) => state::log(&inspect::log(
-                disk,
-                kms,
-                Seq(args.from),
-                args.count as usize,
-            )?),
-        })
-    }
-
-    /// A segment's own file, or the pack that what is left of it is in.
-    fn segment(&self, segment: SegmentId) -> Result<Value> {
-        let shown = inspect::segment(self.disk, segment);
-        let Err(Error::Corrupt {
-            damage: Damage::Missing,
-            ..
-        }) = shown
-        else {
-            return Ok(documents::segment(&shown?));
-        };
-        let packs = inspect::packs(self.disk)?;
-        let has = |pack: &&PackView| pack.parts.iter().any(|part| part.segment == segment);
-        match packs.iter().rev().find(has) {
-            Some(pack) => Ok(documents::pack(pack)),
-            None => Ok(documents::segment(&shown?)),
-        }
-    }
-
-    fn kms(&self) -> Option<&dyn KeyService> {
-        self.kms.as_ref().map(|kms| kms as &dyn KeyService)
-    }
-
-    /// The kind and the name, as it is kept, of what a reference names.
-    fn head(&self, reference: &str) -> Result<(Kind, String)> {
-        let region = self.kms.as_ref().map(FileKms::region);
-        let region = region.unwrap_or_else(|| self.context.places.region.clone());
-        match Reference::parse(reference, Bare::Volume, &region)? {
-            Reference::Volume(name) => Ok((Kind::Volume, name.to_ascii_lowercase())),
-            Reference::Snapshot { volume: None, name } => {
-                Ok((Kind::Snapshot, name.to_ascii_lowercase()))
-            }
-            Reference::Snapshot {
-                volume: Some(volume),
-                name,
-            } => {
-                let name = name.to_ascii_lowercase();
-                self.check_origin(&volume.to_ascii_lowercase(), &name)?;
-                Ok((Kind::Snapshot, name))
-            }
-        }
-    }
-
-    fn check_origin(&self, volume: &str, snapshot: &str) -> Result {
-        let lineage = inspect::lineage(self.disk, self.kms())?;
-        let find = |kind, name: &str| {
-            let mut heads = lineage.heads.iter();
-            heads.find(|head| head.kind == kind && head.name == name && head.state != "deleted")
-        };
-        let not_found = |kind, name: &str| Error::NotFound {
-            kind,
-            name: name.to_owned(),
-        };
-        let origin = find(Kind::Volume, volume).ok_or_else(|| not_found(Kind::Volume, volume))?;
-        let found = find(Kind::Snapshot, snapshot);
-        let found = found.ok_or_else(|| not_found(Kind::Snapshot, snapshot))?;
-        if found.origin_id == Some(origin.resource_id) {
-            return Ok(());
-        }
-        let text = format!("snapshot {snapshot} is not of volume {volume}: write @{snapshot}");
-        Err(Failure::NotFound(text))
+/// A segment's own file, or the pack that what is left of it is in.
+fn segment(disk: &RealDisk, segment: SegmentId) -> Result<Value> {
+    let shown = inspect::segment(disk, segment);
+    let Err(Error::Corrupt {
+        damage: Damage::Missing,
+        ..
+    }) = shown
+    else {
+        return Ok(documents::segment(&shown?));
+    };
+    let packs = inspect::packs(disk)?;
+    let has = |pack: &&PackView| pack.parts.iter().any(|part| part.segment == segment);
+    match packs.iter().rev().find(has) {
+        Some(pack) => Ok(documents::pack(pack)),
+        None => Ok(documents::segment(&shown?)),
     }
 }
 
@@ -228,23 +166,4 @@ fn page_number(text: &str) -> Result<(&str, PageNo)> {
     let parts = text.rsplit_once(':');
     let read = parts.and_then(|(head, page)| Some((head, PageNo(page.parse().ok()?))));
     read.ok_or_else(|| Failure::Invalid(format!("{text:?} is no page: write for example pg:812")))
-}
-
-fn open(directory: &Path) -> Result<RealDisk> {
-    RealDisk::open(directory).map_err(|source| {
-        let location = Location::Directory(directory.display().to_string());
-        match source.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::NotAStore {
-                kind: Kind::Store,
-                location,
-            }
-            .into(),
-            _ => Error::Io {
-                op: "open",
-                location,
-                source,
-            }
-            .into(),
-        }
-    })
 }

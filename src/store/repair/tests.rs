@@ -1,0 +1,285 @@
+//! A repair mends what follows from the rest, leaves the rest, and can be cut off anywhere.
+
+use crate::check::{CheckOptions, Report, check};
+use crate::error::Error;
+use crate::file_kms::FileKms;
+use crate::io::sim::{SimClock, SimDisk, SimMachine, SimRandom};
+use crate::io::{Access, Disk};
+use crate::slots::SlotSet;
+use crate::store::{Machine, Options, Repaired, Store};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::units::{SLOT_LEN, SegmentId, SlotAddr};
+
+const PAGE: u64 = SLOT_LEN as u64;
+const PAGES: usize = 30;
+
+/// A machine with a closed store: a volume `v`, a snapshot of it, and changes after that.
+struct Region {
+    machine: SimMachine,
+    kms: FileKms,
+    seed: Arc<AtomicU64>,
+}
+
+impl Region {
+    fn new() -> Self {
+        let (machine, seed) = (SimMachine::new(), Arc::new(AtomicU64::new(1)));
+        let dir: Arc<dyn Disk> = Arc::new(machine.dir("kms"));
+        let on = sources(&seed);
+        let kms = FileKms::create_on(dir, "local", on.0, on.1).unwrap();
+        kms.create_key(Some("alias/offshoot-store")).unwrap();
+        let key = kms.create_key(Some("alias/default")).unwrap().id;
+        let region = Self { machine, kms, seed };
+        let kms = Arc::new(region.kms.clone());
+        let store = options().create_on(region.on(), kms).unwrap();
+        let volume = store.create_volume("v", PAGES as u64 * PAGE, &key).unwrap();
+        volume.write_all_at(&contents(1), 0).unwrap();
+        store.checkpoint().unwrap();
+        volume.create_snapshot("s").unwrap();
+        volume.write_all_at(&contents(2), 0).unwrap();
+        store.checkpoint().unwrap();
+        store.close().unwrap();
+        region
+    }
+
+    fn with(&self, machine: SimMachine) -> Self {
+        let dir: Arc<dyn Disk> = Arc::new(machine.dir("kms"));
+        let on = sources(&self.seed);
+        Self {
+            kms: FileKms::open_on(dir, on.0, on.1).unwrap(),
+            machine,
+            seed: self.seed.clone(),
+        }
+    }
+
+    fn disk(&self) -> SimDisk {
+        self.machine.dir("store")
+    }
+
+    fn on(&self) -> Machine {
+        let (clock, random) = sources(&self.seed);
+        Machine {
+            disk: Arc::new(self.disk()),
+            clock,
+            random,
+        }
+    }
+
+    fn open(&self) -> Store {
+        let kms = Arc::new(self.kms.clone());
+        options().open_on(self.on(), kms).unwrap()
+    }
+
+    fn fsck(&self) -> Report {
+        let options = CheckOptions::new().kms(Arc::new(self.kms.clone()));
+        check(&self.disk(), &options.read_data(true)).unwrap()
+    }
+
+    fn repair(&self) -> Repaired {
+        let kms = Arc::new(self.kms.clone());
+        let check = CheckOptions::new().read_data(true);
+        options().repair_on(self.on(), kms, &check).unwrap()
+    }
+
+    /// Fails unless all pages read as they were written.
+    fn assert_reads(&self, when: &str) {
+        let store = self.open();
+        let mut bytes = contents(0);
+        let volume = store.volume("v").unwrap();
+        volume.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes == contents(2), "{when}");
+        let snapshot = store.snapshot("s").unwrap();
+        snapshot.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes == contents(1), "{when}");
+        store.close().unwrap();
+    }
+
+    /// Makes the tables count other slots as live.
+    fn count_live(&self, change: impl Fn(&mut SlotSet)) {
+        let store = self.open();
+        let mut live = store.0.state.read().space().live().clone();
+        change(&mut live);
+        assert!(store.0.state.write().space_mut().mend(&live));
+        store.0.force_checkpoint().unwrap();
+        store.close().unwrap();
+    }
+}
+
+fn sources(seed: &AtomicU64) -> (Arc<SimClock>, Arc<SimRandom>) {
+    let seed = seed.fetch_add(1, Ordering::SeqCst);
+    (
+        Arc::new(SimClock::new(1000)),
+        Arc::new(SimRandom::new(seed)),
+    )
+}
+
+fn options() -> Options {
+    let options = Options::new().segment_len(40 * PAGE).workers(0);
+    options.fanout(3)
+}
+
+fn contents(seed: u8) -> Vec<u8> {
+    let page = |index: usize| vec![seed.wrapping_mul(50).wrapping_add(index as u8); SLOT_LEN];
+    (0..PAGES).flat_map(page).collect()
+}
+
+fn overwrite(disk: &SimDisk, name: &str, offset: u64, bytes: &[u8]) {
+    let file = disk.open(name, Access::ReadWrite).unwrap();
+    file.write_all_at(bytes, offset).unwrap();
+}
+
+fn shorten(disk: &SimDisk, name: &str, len: u64) {
+    let file = disk.open(name, Access::Read).unwrap();
+    let mut bytes = vec![0; len.min(file.len().unwrap()) as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    disk.remove(name).unwrap();
+    let file = disk.create(name, len).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+}
+
+type Damage = (&'static str, &'static str, fn(&Region));
+
+/// What can be repaired, and the code that it is found by.
+const REPAIRABLE: &[Damage] = &[
+    ("slot 0 of mirror a", "OF-010", |region| {
+        overwrite(&region.disk(), "superblock-a", 0, &[7; SLOT_LEN]);
+    }),
+    ("slot 1 of mirror b", "OF-010", |region| {
+        overwrite(&region.disk(), "superblock-b", PAGE, &[0; SLOT_LEN]);
+    }),
+    ("mirror a", "OF-010", |region| {
+        region.disk().remove("superblock-a").unwrap();
+    }),
+    ("a short mirror b", "OF-0108", |region| {
+        shorten(&region.disk(), "superblock-b", PAGE + 100);
+    }),
+    ("a long mirror a", "OF-0108", |region| {
+        overwrite(&region.disk(), "superblock-a", 2 * PAGE, &[1; 10]);
+    }),
+    ("the newest superblock", "OF-010", |region| {
+        for name in ["superblock-a", "superblock-b"] {
+            let newest = newest_slot(region);
+            overwrite(&region.disk(), name, newest * PAGE, &[0; SLOT_LEN]);
+        }
+    }),
+    ("slots that nothing names", "OF-0517", |region| {
+        region.count_live(|live| {
+            let segment = SegmentId(1);
+            live.insert_run(SlotAddr { segment, slot: 1 }, 3);
+        });
+    }),
+    ("slots that are named and not live", "OF-0516", |region| {
+        region.count_live(|live| {
+            let some: Vec<_> = live.iter().step_by(3).collect();
+            some.into_iter().for_each(|at| {
+                live.remove(at);
+            });
+        });
+    }),
+];
+
+fn newest_slot(region: &Region) -> u64 {
+    region.fsck().stats.generation % 2
+}
+
+fn codes(report: &Report) -> Vec<&'static str> {
+    report.findings.iter().map(|finding| finding.code).collect()
+}
+
+#[test]
+fn what_follows_from_the_rest_is_mended_once_and_for_all() {
+    for (what, code, damage) in REPAIRABLE {
+        let region = Region::new();
+        assert!(region.fsck().is_clean(), "{}", region.fsck());
+        damage(&region);
+        let found = region.fsck();
+        // Of a superblock that is gone in both copies nothing is left to be missed.
+        if *what != "the newest superblock" {
+            assert!(
+                codes(&found).iter().any(|it| it.starts_with(code)),
+                "{what}: {found}"
+            );
+        }
+        let repaired = region.repair();
+        assert_eq!(codes(&repaired.found), codes(&found), "{what}");
+        assert_eq!(repaired.is_changed, !found.is_clean(), "{what}");
+        assert!(repaired.left.is_clean(), "{what}: {}", repaired.left);
+        let again = region.repair();
+        assert!(!again.is_changed && again.found.is_clean(), "{what}");
+        region.assert_reads(what);
+        assert!(region.fsck().is_clean(), "{what}");
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_off_anywhere_can_be_done_again() {
+    let mut cut = 0;
+    for (what, _, damage) in REPAIRABLE {
+        let region = Region::new();
+        damage(&region);
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&states);
+        region.machine.on_barrier(move |machine| {
+            for crash in machine.crash_points().iter().step_by(3) {
+                seen.lock().push(machine.power_loss(crash));
+            }
+        });
+        region.repair();
+        region.machine.clear_hooks();
+        for machine in std::mem::take(&mut *states.lock()) {
+            cut += 1;
+            let crashed = region.with(machine);
+            let repaired = crashed.repair();
+            assert!(repaired.left.is_clean(), "{what}: {}", repaired.left);
+            crashed.assert_reads(what);
+        }
+    }
+    assert!(cut > 100, "{cut}");
+}
+
+#[test]
+fn a_damaged_page_is_left_and_answers_with_an_error() {
+    let region = Region::new();
+    let page = crate::check::inspect::page(
+        &region.disk(),
+        None,
+        crate::error::Kind::Volume,
+        "v",
+        crate::units::PageNo(4),
+    );
+    let crate::check::inspect::PageState::Data(data) = page.unwrap().state else {
+        panic!("a page that was written has data");
+    };
+    let name = crate::format::segment::segment_file_name(data.at.segment);
+    overwrite(
+        &region.disk(),
+        &name,
+        u64::from(data.at.slot) * PAGE,
+        &[9; 8],
+    );
+    let repaired = region.repair();
+    assert!(!repaired.is_changed);
+    assert_eq!(codes(&repaired.left), ["OF-0514 page-damaged"]);
+    region.disk().remove("superblock-a").unwrap();
+    let repaired = region.repair();
+    assert!(repaired.is_changed && repaired.found.findings.len() > 1);
+    assert_eq!(codes(&repaired.left), ["OF-0514 page-damaged"]);
+    let store = region.open();
+    let volume = store.volume("v").unwrap();
+    let mut bytes = vec![0; SLOT_LEN];
+    let error = volume.read_exact_at(&mut bytes, 4 * PAGE).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    volume.read_exact_at(&mut bytes, 5 * PAGE).unwrap();
+    assert_eq!(bytes[0], contents(2)[5 * SLOT_LEN]);
+}
+
+#[test]
+fn a_store_that_somebody_has_open_is_not_repaired() {
+    let region = Region::new();
+    region.disk().remove("superblock-a").unwrap();
+    let store = region.open();
+    let kms = Arc::new(region.kms.clone());
+    let error = options().repair_on(region.on(), kms, &CheckOptions::new());
+    assert!(matches!(error.unwrap_err(), Error::Locked { .. }));
+    store.close().unwrap();
+    assert!(region.repair().left.is_clean());
+}
