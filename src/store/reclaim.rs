@@ -238,11 +238,15 @@ impl Inner {
         let mut dead = SlotSet::default();
         let mut slots = 1;
         for &segment in segments {
+            // A pack has thousands of runs of each, so what is alive is looked up once for all.
+            let living = live.runs_in(segment);
             for (run, place) in self.segments.runs_in(state.file, segment)? {
                 let moved = |slot: u32| place_of(slot - run.start + place);
                 slots = slots.max(place + (run.end - run.start));
                 dead.insert_run(moved(run.start), run.end - run.start);
-                for alive in live.runs_in(segment) {
+                let first = living.partition_point(|alive| alive.end <= run.start);
+                let living = living.iter().skip(first);
+                for alive in living.take_while(|alive| alive.start < run.end) {
                     let (start, end) = (alive.start.max(run.start), alive.end.min(run.end));
                     if start < end {
                         dead.remove_run(moved(start), end - start);
