@@ -26,8 +26,6 @@ use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr};
 /// What a store may take beside its target and the log that is to be rolled forward: a segment
 /// that is made ahead, one that is being packed, and half of one that is filled.
 const SLACK_LEN: u64 = 160 << 20;
-/// However many spares there are.
-const SLACK_LEN_MIN: u64 = 64 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
 const PUNCH_SLOTS_MIN: u32 = 16;
 /// What one step does at most, if it does not pack.
@@ -157,7 +155,7 @@ impl Inner {
     }
 
     fn policy(&self, goal: Goal) -> Policy {
-        let slack = log_bound(self.commit.lock().used_len) + self.slack_len();
+        let slack = self.slack_len(self.commit.lock().used_len);
         let (space_target, slack) = match goal {
             Goal::Target => (self.space_target, slack / SLOT_LEN as u64),
             Goal::Compact => (0.0, 0),
@@ -171,11 +169,10 @@ impl Inner {
         }
     }
 
-    /// What the files of segments and packs may take beside the target and the log: spares count.
-    pub fn slack_len(&self) -> u64 {
-        SLACK_LEN
-            .saturating_sub(self.segments.spare_len())
-            .max(SLACK_LEN_MIN)
+    /// What the files of segments and packs may take beside the target, in a store of so many bytes:
+    /// the log, and some slack, of which spares are a part.
+    pub fn slack_len(&self, used_len: u64) -> u64 {
+        (log_bound(used_len) + SLACK_LEN).saturating_sub(self.segments.spare_len())
     }
 
     /// What the files are like.

@@ -1,7 +1,6 @@
 //! When space is given back: by hand, by the store's thread, or by who writes faster than that.
 
 use crate::error::Result;
-use crate::store::checkpoint::log_bound;
 use crate::store::inner::Inner;
 use crate::store::reclaim::{Goal, Progress};
 use crate::sync::Ordering;
@@ -99,7 +98,7 @@ impl Inner {
         }
         let used_len = self.commit.lock().used_len;
         let target = (live * SLOT_LEN as u64) as f64 * self.space_target;
-        let limit = target as u64 + log_bound(used_len) + self.slack_len() + CROWD_LEN;
+        let limit = target as u64 + self.slack_len(used_len) + CROWD_LEN;
         self.crowded_len.store(limit, Ordering::Relaxed);
         Ok(progress)
     }
