@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use zeroize::Zeroize;
 
-/// Words of eight bytes: more than any work with a key takes, and wiped in less than a microsecond.
+/// Words of eight bytes: 16 KiB, which is taken to be more than work with a key uses.
 const WORDS: usize = 2 << 10;
 
 /// Does work with a key and wipes the stack that it used.

@@ -10,7 +10,7 @@ use crate::segment::file::{Segment, Segments};
 use crate::sync::Arc;
 use crate::units::{SLOT_LEN, SegmentId};
 
-/// From so many slots on the copy into the page cache costs more than waiting for the disk does
+/// From so many slots on. Chosen, not measured: large enough that waiting for the disk is rare
 /// (`docs/decisions/0006`).
 const BULK_SLOTS_MIN: u32 = 64;
 

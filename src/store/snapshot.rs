@@ -52,7 +52,7 @@ impl Snapshot {
         self.store.extents(&self.runtime, range)
     }
 
-    /// What the snapshot takes, by a walk of its page table.
+    /// What the snapshot takes, from counts: no page table is read.
     pub fn usage(&self) -> Result<Usage> {
         self.store.usage(&self.runtime)
     }

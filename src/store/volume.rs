@@ -93,7 +93,7 @@ impl Volume {
         self.store.extents(&self.runtime, range)
     }
 
-    /// What the volume takes, by a walk of its page table.
+    /// What the volume takes, from counts: no page table is read.
     pub fn usage(&self) -> Result<Usage> {
         self.store.usage(&self.runtime)
     }
