@@ -37,6 +37,11 @@ impl SlotSet {
         self.0.remove_range(first..first + u64::from(count))
     }
 
+    /// Whether a slot is in the set.
+    pub fn contains(&self, at: SlotAddr) -> bool {
+        self.0.contains(number(at))
+    }
+
     /// How many slots there are.
     pub fn len(&self) -> u64 {
         self.0.len()
@@ -119,11 +124,6 @@ impl SlotSet {
 
 #[cfg(test)]
 impl SlotSet {
-    /// Whether a slot is in the set.
-    pub fn contains(&self, at: SlotAddr) -> bool {
-        self.0.contains(number(at))
-    }
-
     /// How many slots both have.
     pub fn common_len(&self, other: &Self) -> u64 {
         self.0.intersection_len(&other.0)

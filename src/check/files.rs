@@ -115,6 +115,19 @@ impl<'a> Files<'a> {
         file.len().map_err(trouble)
     }
 
+    /// Bytes that a file takes on the disk, if that can be told.
+    pub fn allocated_len(&self, name: &str) -> Option<u64> {
+        self.disk.allocated_len(name).ok()
+    }
+
+    /// The first slot from one on that may hold something else than a hole; `None` if there is none, or
+    /// if that cannot be told.
+    pub fn next_data(&self, name: &str, slot: u32) -> Option<u32> {
+        let file = self.open_named(name, &mut self.open.lock()).ok()?;
+        let data = file.next_data(slot_offset(slot)).ok()??;
+        u32::try_from(data / SLOT_LEN as u64).ok()
+    }
+
     /// Whole slots that a segment file has; 0 if it cannot be opened.
     pub fn slot_count(&self, segment: SegmentId) -> u32 {
         let file = self.slot_file(FileId::Segment(segment));

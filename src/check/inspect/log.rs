@@ -1,17 +1,16 @@
 //! The log: from the oldest checkpoint that there is, batch by batch.
 
 use crate::check::files::Files;
-use crate::check::finding::Findings;
 use crate::check::inspect::segment::{BatchView, batch};
+use crate::check::inspect::{Problem, chosen};
 use crate::check::lock_shared;
 use crate::check::log::{Depth, Log};
-use crate::check::superblocks::{FILES, choose};
 use crate::crypto::Secret;
-use crate::error::{Damage, Error, Result};
+use crate::error::Result;
 use crate::format::superblock::{Position, Superblock};
 use crate::io::Disk;
 use crate::kms::KeyService;
-use crate::units::{Location, Seq, SlotAddr};
+use crate::units::{Seq, SlotAddr};
 
 /// A part of the log.
 #[derive(Clone, Debug)]
@@ -24,6 +23,10 @@ pub struct LogView {
     pub batches: Vec<BatchView>,
     /// The batch after them, if the log goes on.
     pub next: Option<Seq>,
+    /// Where no batch follows, if the log ends in what was asked for; and why the next slot holds none.
+    pub end: Option<(SlotAddr, String)>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
 }
 
 /// What a superblock says of the log.
@@ -51,11 +54,7 @@ pub fn log(
 ) -> Result<LogView> {
     let _guard = lock_shared(disk)?;
     let files = Files::list(disk)?;
-    let chosen = choose(disk, &files, kms, &mut Findings::default())?;
-    let chosen = chosen.ok_or_else(|| Error::Corrupt {
-        location: Location::File(FILES.join(" and ")),
-        damage: Damage::Inconsistent("no slot holds a superblock"),
-    })?;
+    let (chosen, problems) = chosen(disk, &files, kms)?;
     let key = chosen.keys.as_ref().map(|keys| &keys.log);
     let mut checkpoints = chosen.older.iter().chain([&chosen.newest]);
     let mut view = LogView {
@@ -63,6 +62,8 @@ pub fn log(
         authenticated: key.is_some(),
         batches: Vec::new(),
         next: None,
+        end: None,
+        problems,
     };
     let oldest = chosen.older.as_ref().unwrap_or(&chosen.newest);
     // Nearer to what was asked for there is less to read.
@@ -97,6 +98,11 @@ impl LogView {
                 self.batches.push(batch(files, &head, &geometry));
             }
         }
+        let why = match files.batch(last.end, &geometry) {
+            Ok(head) => format!("batch {} there does not follow", head.header.seq),
+            Err(trouble) => trouble.to_string(),
+        };
+        self.end = Some((last.end, why));
     }
 }
 
