@@ -142,6 +142,18 @@ impl<'a> Files<'a> {
         read_slots(&*file, first, count)
     }
 
+    /// All of a file that has no more than so many bytes.
+    pub fn read_all(&self, name: &str, len_max: u64) -> Result<Vec<u8>, Trouble> {
+        let file = self.open_named(name, &mut self.open.lock())?;
+        let len = file.len().map_err(trouble)?;
+        if len > len_max {
+            return Err(Damage::OutOfRange("length").into());
+        }
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| Damage::Truncated)?];
+        file.read_exact_at(&mut bytes, 0).map_err(trouble)?;
+        Ok(bytes)
+    }
+
     /// Slots of a segment.
     pub fn read(&self, at: SlotAddr, count: u32) -> Result<Vec<u8>, Trouble> {
         let mut bytes = Vec::new();

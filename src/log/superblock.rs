@@ -27,6 +27,17 @@ pub struct Candidate {
     slot: Vec<u8>,
 }
 
+/// A copy of a superblock that is not there, or not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostCopy {
+    /// The file that it should be in.
+    pub file: &'static str,
+    /// The slot there.
+    pub slot: u32,
+    /// It is one of the superblock before the newest.
+    pub older: bool,
+}
+
 impl Candidate {
     /// Where a recovery from it begins to read the log.
     pub fn log_start(&self) -> SlotAddr {
@@ -141,6 +152,22 @@ impl Superblocks {
         Ok((Self { files }, found))
     }
 
+    /// The copies of superblock `generation` and of the one before that are not there, each with its place and
+    /// what is wrong with it. Nobody may write any meanwhile.
+    pub fn lost_copies(disk: &dyn Disk, generation: u64, key: &Secret) -> Vec<(LostCopy, Damage)> {
+        let mut lost = Vec::new();
+        for ((mirror, file), older) in (0..).zip(NAMES).flat_map(|it| [(it, false), (it, true)]) {
+            let Some(expected) = generation.checked_sub(older.into()) else {
+                continue;
+            };
+            let slot = (expected % 2) as u32;
+            if let Err(damage) = check_copy(disk, mirror, file, slot, expected, key) {
+                lost.push((LostCopy { file, slot, older }, damage));
+            }
+        }
+        lost
+    }
+
     /// Replaces files that are not there, or not of two slots, by such that hold what those held.
     /// Durable on return. Where no superblock is left nothing is made.
     pub fn mend_files(disk: &dyn Disk) -> Result<()> {
@@ -184,6 +211,33 @@ impl Superblocks {
     /// The files, for whoever orders the syncs.
     pub fn files(&self) -> impl Iterator<Item = &Arc<dyn DiskFile>> {
         self.files.iter().flatten()
+    }
+}
+
+fn check_copy(
+    disk: &dyn Disk,
+    mirror: u32,
+    name: &str,
+    slot: u32,
+    generation: u64,
+    key: &Secret,
+) -> Result<(), Damage> {
+    let mut bytes = vec![0; SLOT_LEN];
+    let read = disk.open(name, Access::Read);
+    let read =
+        read.and_then(|file| file.read_exact_at(&mut bytes, u64::from(slot) * SLOT_LEN as u64));
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Damage::Missing,
+        io::ErrorKind::UnexpectedEof => Damage::Truncated,
+        _ => Damage::Inconsistent("it cannot be read"),
+    })?;
+    let superblock = Superblock::decode(&bytes, mirror)?;
+    if superblock.generation != generation {
+        return Err(Damage::WrongIdentity);
+    }
+    match Superblock::is_authentic(&bytes, key) {
+        true => Ok(()),
+        false => Err(Damage::BadTag),
     }
 }
 

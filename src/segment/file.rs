@@ -180,6 +180,11 @@ impl Segments {
         read.map_err(|error| self.failed("read", at, error))
     }
 
+    /// The salt that pages in a slot are sealed under, if it is known.
+    pub fn salt(&self, at: SlotAddr) -> Option<Salt> {
+        self.table.look_up(at).0
+    }
+
     /// The first slot from `at` on, in its segment, that may have been written.
     pub fn next_written(&self, at: SlotAddr) -> Result<Option<u32>> {
         let segment = self.get(at.segment)?;
