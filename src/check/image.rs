@@ -102,6 +102,10 @@ impl<'a> Image<'a> {
             options::Depth::Structure | options::Depth::Salvage => Depth::Bodies,
         };
         image.roll_forward(key, bodies, findings);
+        let newest = chosen.newest.position;
+        if depth == options::Depth::Salvage && image.end.seq < newest.seq {
+            image.go_on_from(&chosen.newest, key, findings);
+        }
         if let Some(older) = &chosen.older
             && depth == options::Depth::Structure
         {
@@ -170,6 +174,17 @@ impl<'a> Image<'a> {
         self.load_packs(&links, findings);
         self.replay(links, start, findings);
         self.end = end;
+    }
+
+    /// Goes on from the newest checkpoint where the log from the older one is cut off before it: with what is
+    /// left of its tables, and the log after it.
+    fn go_on_from(&mut self, newest: &Superblock, key: Option<&Secret>, findings: &mut Findings) {
+        let (tables, _) = tables::salvage(&self.files, newest, &mut Findings::default());
+        self.state.absorb(tables.state);
+        self.headers.extend(tables.batches);
+        self.complete = false;
+        self.end = newest.position;
+        self.roll_forward(key, Depth::Bodies, findings);
     }
 
     /// Finds out where virtual segments are by the end of the log: before any node is read.

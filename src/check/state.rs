@@ -152,6 +152,19 @@ impl State {
         Some(from..next.map_or(end, |(&next, _)| next.min(end)))
     }
 
+    /// Takes over what a later state, of which parts are lost, knows better.
+    pub fn absorb(&mut self, later: Self) {
+        self.heads.extend(later.heads);
+        self.lineages.extend(later.lineages);
+        self.key_epochs.extend(later.key_epochs);
+        self.segments.extend(later.segments);
+        self.salts.extend(later.salts);
+        self.live.add(&later.live);
+        for record in later.packs.into_values() {
+            self.add_pack(record);
+        }
+    }
+
     /// Takes up a record of a table batch.
     pub fn add_table_record(&mut self, record: Record, at: SlotAddr, findings: &mut Findings) {
         let (what, twice) = match record {

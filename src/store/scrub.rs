@@ -157,7 +157,8 @@ impl Scrub {
             is_done: false,
             store,
         };
-        scrub.record = scrub.store.scrub_record()?;
+        // One that cannot be read is replaced by that of this pass.
+        scrub.record = scrub.store.scrub_record().unwrap_or_default();
         scrub.store.fold_overlays()?;
         scrub.total_bytes = scrub.store.scrub_len(&only)?;
         let goes_on = !options.restart && scrub.record.only == only;

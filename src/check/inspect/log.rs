@@ -69,11 +69,29 @@ pub fn log(
     // Nearer to what was asked for there is less to read.
     let start = checkpoints.rfind(|it| it.position.seq < first);
     let start = start.unwrap_or(oldest);
-    view.follow(&files, start, key, first, count_max);
+    let mut last = view.follow(&files, start, key, first, count_max);
+    let newest = &chosen.newest;
+    if view.next.is_none() && last.seq < newest.position.seq {
+        // What lies behind damage is proved by the newest superblock.
+        let what = format!(
+            "the log is cut off here, before batch {}",
+            newest.position.seq
+        );
+        view.problems.push(Problem::at(last.end, what));
+        last = view.follow(&files, newest, key, first, count_max);
+    }
+    if view.next.is_none() {
+        let why = match files.batch(last.end, &newest.geometry) {
+            Ok(head) => format!("batch {} there does not follow", head.header.seq),
+            Err(trouble) => trouble.to_string(),
+        };
+        view.end = Some((last.end, why));
+    }
     Ok(view)
 }
 
 impl LogView {
+    /// Adds what was asked for, from a superblock on; gives the place where it stops.
     fn follow(
         &mut self,
         files: &Files<'_>,
@@ -81,7 +99,7 @@ impl LogView {
         key: Option<&Secret>,
         first: Seq,
         count_max: usize,
-    ) {
+    ) -> Position {
         let geometry = start.geometry;
         let mut last: Position = start.position;
         let log = Log::new(files, geometry, key, last.end.segment);
@@ -92,17 +110,13 @@ impl LogView {
             }
             if self.batches.len() == count_max {
                 self.next = Some(last.seq);
-                return;
+                return last;
             }
             if let Ok(head) = files.batch(link.at, &geometry) {
                 self.batches.push(batch(files, &head, &geometry));
             }
         }
-        let why = match files.batch(last.end, &geometry) {
-            Ok(head) => format!("batch {} there does not follow", head.header.seq),
-            Err(trouble) => trouble.to_string(),
-        };
-        self.end = Some((last.end, why));
+        last
     }
 }
 

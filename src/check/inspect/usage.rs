@@ -297,7 +297,12 @@ impl<'a> Usage<'a> {
 
     fn problem(&mut self, at: SlotAddr, what: impl std::fmt::Display) {
         let problem = Problem::at(at, what);
-        if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
+        // Whoever comes to it next would say the same.
+        let is_known = self
+            .problems
+            .iter()
+            .any(|known| known.place == problem.place);
+        if self.problems.len() < PROBLEMS_MAX && !is_known {
             self.problems.push(problem);
         }
     }

@@ -80,7 +80,7 @@ fn look(context: &Context, live: bool) -> Result<StatsView> {
             &session.store.space()?,
             session.store.pins().len(),
         )
-        .scrubbed(&session.store.scrub_state()?))
+        .scrubbed(session.store.scrub_state().ok().as_ref()))
     })?;
     if !live {
         return Ok(view);

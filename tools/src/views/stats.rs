@@ -34,7 +34,7 @@ pub struct StatsView {
     pin_count: u64,
     deleted_bytes: u64,
     space_settled: bool,
-    scrub_finding_count: u64,
+    scrub_finding_count: Option<u64>,
     scrubbed_at: Option<String>,
     live_bytes: Option<u64>,
     node_bytes: Option<u64>,
@@ -113,10 +113,11 @@ impl StatsView {
         }
     }
 
-    /// Adds what scrubs have come to.
-    pub fn scrubbed(mut self, state: &ScrubState) -> Self {
-        self.scrub_finding_count = state.findings.len() as u64 + state.more_findings;
-        self.scrubbed_at = state.ended_at_ms.map(time);
+    /// Adds what scrubs have come to, if that can be read.
+    pub fn scrubbed(mut self, state: Option<&ScrubState>) -> Self {
+        let count = |state: &ScrubState| state.findings.len() as u64 + state.more_findings;
+        self.scrub_finding_count = state.map(count);
+        self.scrubbed_at = state.and_then(|state| state.ended_at_ms).map(time);
         self
     }
 

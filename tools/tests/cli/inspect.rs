@@ -219,17 +219,24 @@ fn a_damaged_store_is_shown_as_far_as_it_can_be_read() {
         std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 9], offset).expect("a write");
     };
     damage(&whole["table_batches"][0]);
+    let names = |catalog: &serde_json::Value| {
+        let heads = catalog["heads"].as_array().into_iter().flatten();
+        heads.map(|head| head["name"].clone()).collect::<Vec<_>>()
+    };
     let older = catalog();
+    assert_eq!(older["complete"], false);
     assert_eq!(
-        older["complete"], true,
-        "the older tables and the log say the same"
+        names(&older),
+        names(&whole),
+        "the older tables and the log have them"
     );
-    assert_eq!(older["heads"], whole["heads"]);
     assert_eq!(older["problems"][0]["code"], "OF-0401 table-damaged");
     damage(&older["table_batches"][0]);
     let left = catalog();
     assert_eq!(left["complete"], false);
-    assert_eq!(left["problems"].as_array().map(Vec::len), Some(2));
+    let problems = left["problems"].as_array().into_iter().flatten();
+    let of_tables = problems.filter(|problem| problem["code"] == "OF-0401 table-damaged");
+    assert_eq!(of_tables.count(), 2);
     for view in [
         &["log"][..],
         &["superblock"],

@@ -27,6 +27,8 @@ const FIELDS: [&str; 27] = [
     "pin_count",
     "deleted_bytes",
     "space_settled",
+    "scrub_finding_count",
+    "scrubbed_at",
     "live_bytes",
     "node_bytes",
     "live_percent",
