@@ -156,14 +156,22 @@ impl Superblocks {
     /// what is wrong with it. Nobody may write any meanwhile.
     pub fn lost_copies(disk: &dyn Disk, generation: u64, key: &Secret) -> Vec<(LostCopy, Damage)> {
         let mut lost = Vec::new();
-        for ((mirror, file), older) in (0..).zip(NAMES).flat_map(|it| [(it, false), (it, true)]) {
+        let copies = (0..).zip(NAMES);
+        let mut unwritten = 0;
+        for ((mirror, file), older) in copies.flat_map(|it| [(it, false), (it, true)]) {
             let Some(expected) = generation.checked_sub(older.into()) else {
                 continue;
             };
             let slot = (expected % 2) as u32;
-            if let Err(damage) = check_copy(disk, mirror, file, slot, expected, key) {
-                lost.push((LostCopy { file, slot, older }, damage));
-            }
+            let copy = LostCopy { file, slot, older };
+            let read = read_copy(disk, &copy);
+            unwritten += u64::from(older && read.as_ref().is_ok_and(|bytes| is_zero(bytes)));
+            let whole = read.and_then(|bytes| check_copy(&bytes, mirror, expected, key));
+            lost.extend(whole.err().map(|damage| (copy, damage)));
+        }
+        // Before the second superblock of a store there is none before the newest.
+        if unwritten == NAMES.len() as u64 {
+            lost.retain(|(copy, _)| !copy.older);
         }
         lost
     }
@@ -214,31 +222,32 @@ impl Superblocks {
     }
 }
 
-fn check_copy(
-    disk: &dyn Disk,
-    mirror: u32,
-    name: &str,
-    slot: u32,
-    generation: u64,
-    key: &Secret,
-) -> Result<(), Damage> {
+fn read_copy(disk: &dyn Disk, copy: &LostCopy) -> Result<Vec<u8>, Damage> {
     let mut bytes = vec![0; SLOT_LEN];
-    let read = disk.open(name, Access::Read);
-    let read =
-        read.and_then(|file| file.read_exact_at(&mut bytes, u64::from(slot) * SLOT_LEN as u64));
+    let offset = u64::from(copy.slot) * SLOT_LEN as u64;
+    let file = disk.open(copy.file, Access::Read);
+    let read = file.and_then(|file| file.read_exact_at(&mut bytes, offset));
     read.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Damage::Missing,
         io::ErrorKind::UnexpectedEof => Damage::Truncated,
         _ => Damage::Inconsistent("it cannot be read"),
     })?;
-    let superblock = Superblock::decode(&bytes, mirror)?;
+    Ok(bytes)
+}
+
+fn check_copy(bytes: &[u8], mirror: u32, generation: u64, key: &Secret) -> Result<(), Damage> {
+    let superblock = Superblock::decode(bytes, mirror)?;
     if superblock.generation != generation {
         return Err(Damage::WrongIdentity);
     }
-    match Superblock::is_authentic(&bytes, key) {
+    match Superblock::is_authentic(bytes, key) {
         true => Ok(()),
         false => Err(Damage::BadTag),
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 fn offset(superblock: &Superblock) -> u64 {

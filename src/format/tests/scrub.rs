@@ -8,16 +8,20 @@ const STORE: StoreId = StoreId([3; 16]);
 
 fn finding(number: u32) -> ScrubFinding {
     ScrubFinding {
-        fault: ScrubFault::all()[number as usize % 6],
+        fault: ScrubFault::all()
+            .into_iter()
+            .cycle()
+            .nth(number as usize)
+            .unwrap(),
         pass: 7,
         first_at_ms: 1,
         last_at_ms: u64::MAX,
-        at: (number % 3 > 0).then_some(SlotAddr {
+        at: (!number.is_multiple_of(3)).then_some(SlotAddr {
             segment: SegmentId(u32::MAX),
             slot: number,
         }),
-        head: (number % 2 > 0).then(|| "volume \"pg\"".to_owned()),
-        page: (number % 5 > 0).then_some(PageNo(u64::MAX)),
+        head: (!number.is_multiple_of(2)).then(|| "volume \"pg\"".to_owned()),
+        page: (!number.is_multiple_of(5)).then_some(PageNo(u64::MAX)),
         message: format!("it is damaged: {number}"),
     }
 }
@@ -51,10 +55,10 @@ fn no_flipped_bit_and_no_cut_of_a_record_is_accepted() {
     for index in 0..bytes.len() {
         for bit in 0..8 {
             let mut bytes = bytes.clone();
-            bytes[index] ^= 1 << bit;
+            *bytes.get_mut(index).unwrap() ^= 1 << bit;
             assert!(ScrubRecord::decode(&bytes, STORE).is_err(), "{index} {bit}");
         }
-        assert!(ScrubRecord::decode(&bytes[..index], STORE).is_err());
+        assert!(ScrubRecord::decode(bytes.get(..index).unwrap(), STORE).is_err());
     }
 }
 
@@ -78,7 +82,8 @@ fn a_record_is_bounded_whatever_is_found() {
     assert!((bytes.len() as u64) < SCRUB_LEN_MAX);
     let read = ScrubRecord::decode(&bytes, STORE).unwrap();
     assert_eq!(read.findings.len(), FINDINGS_MAX);
-    assert!(!read.findings[0].message.contains(['\t', '\n']));
+    let is_plain = |found: &ScrubFinding| !found.message.contains(['\t', '\n']);
+    assert!(read.findings.iter().all(is_plain));
     let hostile = vec![b'x'; SCRUB_LEN_MAX as usize + 1];
     assert!(ScrubRecord::decode(&hostile, STORE).is_err());
 }
@@ -95,7 +100,7 @@ fn what_is_found_again_is_noted_once() {
     };
     record.note(again);
     assert_eq!(record.findings.len(), 1);
-    let known = &record.findings[0];
+    let known = record.findings.first().unwrap();
     assert_eq!(
         (known.pass, known.first_at_ms, known.last_at_ms),
         (8, 1, 51)

@@ -253,6 +253,28 @@ fn what_is_damaged_under_an_open_store_is_found_and_left_as_it_is() {
 }
 
 #[test]
+fn a_store_that_was_just_made_has_one_superblock_and_lacks_none() {
+    let (region, _store) = Region::new();
+    let machine = SimMachine::new();
+    let (clock, random) = sources(9);
+    let on = Machine {
+        disk: Arc::new(machine.dir("new")),
+        clock,
+        random,
+    };
+    let store = options()
+        .create_on(on, Arc::new(region.kms.clone()))
+        .unwrap();
+    assert_eq!(scrub(&store, &ScrubOptions::new()).found, []);
+    let file = machine.dir("new").open("superblock-a", Access::ReadWrite);
+    let generation = store.info().unwrap().generation;
+    let at = generation % 2 * PAGE;
+    file.unwrap().write_all_at(&[0; SLOT_LEN], at).unwrap();
+    let all = scrub(&store, &ScrubOptions::new());
+    assert_eq!(faults(&all.found), [ScrubFault::SuperblockCopyLost]);
+}
+
+#[test]
 fn damaged_tables_are_found() {
     let (region, store) = Region::new();
     let tables = store.0.checkpoint.lock().superblock.tables.unwrap();
@@ -441,7 +463,7 @@ fn changes_deletes_and_reclaim_during_a_pass_are_no_damage() {
     let volume = store.volume("v").unwrap();
     let mut scrub = store.scrub(&ScrubOptions::new()).unwrap();
     let (mut number, mut steps) = (0, 0);
-    while let Some(step) = scrub.next() {
+    for step in scrub.by_ref() {
         assert_eq!(step.unwrap().found, []);
         steps += 1;
         for _ in 0..40 {

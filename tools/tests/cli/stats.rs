@@ -2,7 +2,7 @@
 
 use crate::support::{Place, contents, fields, noise};
 
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 29] = [
     "id",
     "segment_count",
     "allocated_bytes",

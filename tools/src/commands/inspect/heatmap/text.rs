@@ -37,7 +37,7 @@ fn line(file: &FileMap, width: usize) -> String {
         cells => {
             let mut text = format!("{name}  {about}\n");
             for cells in cells.chunks(LINE_LEN) {
-                let signs: String = cells.iter().map(|cell| most(cell)).collect();
+                let signs: String = cells.iter().map(most).collect();
                 text += &format!("  {signs}\n");
             }
             text
