@@ -7,7 +7,7 @@ use offshoot::{Options, RekeyStart, ScrubOptions};
 
 use crate::fixture::{Fixture, PAGE, page};
 
-const PAGES: u64 = 2000;
+const PAGES: u64 = 400;
 
 #[test]
 fn scrubs_disturb_nobody_and_nobody_disturbs_them() {
@@ -49,7 +49,7 @@ fn scrubs_disturb_nobody_and_nobody_disturbs_them() {
             })
         };
         let threads = [work(1), work(2)];
-        for _ in 0..3 {
+        for _ in 0..2 {
             let scrub = store.scrub(&ScrubOptions::new().restart()).unwrap();
             for step in scrub {
                 let step = step.unwrap();
