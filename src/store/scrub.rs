@@ -112,7 +112,7 @@ impl Store {
     /// as it is: reads of it go on being errors. What is found is kept in the store, in a file beside the segments,
     /// and given back by [`Store::scrub_state`] until a pass over all does not find it any more. If that file cannot
     /// be written (a full disk, an I/O error) the scrub goes on, and [`Scrub::unsaved`] says so; the store is not
-    /// poisoned by it. What the operating system has in its cache is read from there.
+    /// poisoned by it. Nodes and pages are read past the cache of the operating system where the file system can do that.
     ///
     /// Makes a checkpoint first if there was none since the store was opened after a crash. One scrub at a time;
     /// a second one is [`Error::InvalidState`].

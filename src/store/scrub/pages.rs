@@ -4,6 +4,7 @@ use crate::catalog::{Head, HeadKeys};
 use crate::format::catalog::HeadKind;
 use crate::format::entry::DataEntry;
 use crate::format::scrub::{ScrubFault, ScrubFinding};
+use crate::io::AlignedBuf;
 use crate::segment::open_pages;
 use crate::slots::SlotSet;
 use crate::store::inner::{Inner, kind_of};
@@ -49,7 +50,7 @@ impl Inner {
                 && self.segments.salt(a.at) == self.segments.salt(b.at)
         };
         let mut read = Vec::new();
-        let mut bytes = vec![0; RUN_PAGES * page_len];
+        let mut bytes = AlignedBuf::zeroed(RUN_PAGES * page_len);
         for run in pages
             .chunk_by(follows)
             .flat_map(|run| run.chunks(RUN_PAGES))
@@ -91,7 +92,7 @@ impl Inner {
         buf: &mut [u8],
     ) -> bool {
         let (_, first) = &run[0];
-        if self.segments.read_slots(first.at, buf).is_err() {
+        if self.segments.read_slots_directly(first.at, buf).is_err() {
             return false;
         }
         let page_len = self.page_len() as usize;
@@ -132,7 +133,7 @@ impl Inner {
         buf: &mut [u8],
     ) -> Read {
         let damaged = |message: String| Read::Bad(ScrubFault::PageDamaged, message);
-        if let Err(error) = self.segments.read_slots(entry.at, buf) {
+        if let Err(error) = self.segments.read_slots_directly(entry.at, buf) {
             return damaged(what(&error));
         }
         if crc32fast::hash(buf) != entry.crc {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{DataEntry, Entry};
 use crate::format::node::{DiskNode, NodeRef};
 use crate::format::scrub::{ScrubFault, ScrubFinding};
+use crate::io::AlignedBuf;
 use crate::slots::SlotSet;
 use crate::store::inner::Inner;
 use crate::store::scrub::{ScrubStep, finding};
@@ -165,8 +166,8 @@ struct FromDisk<'a>(&'a Inner);
 
 impl FromDisk<'_> {
     fn read(&self, node: &NodeRef) -> Result<Arc<Node>> {
-        let mut slot = [0; SLOT_LEN];
-        self.0.segments.read_slots(node.at, &mut slot)?;
+        let mut slot = AlignedBuf::zeroed(SLOT_LEN);
+        self.0.segments.read_slots_directly(node.at, &mut slot)?;
         let disk = DiskNode::decode(&slot, node).map_err(|damage| Error::Corrupt {
             location: Location::Slot(node.at),
             damage,

@@ -17,10 +17,10 @@ const DAMAGED: u8 = 4;
 
 /// Read everything live and compare it with its checksums and tags, also while the store is in use
 ///
-/// Superblocks, tables, nodes of page tables and pages are read from their files (through the cache of the operating
-/// system). Pages of volumes whose key is locked are compared with their checksums only. Nothing is repaired. What
-/// is found is kept in the store, until a scrub of everything does not find it any more. Interrupted, the next scrub goes on
-/// where it was.
+/// Superblocks, tables, nodes of page tables and pages are read from their files, past the cache of the
+/// operating system where that can be. Pages of volumes whose key is locked are compared with their checksums only. Nothing is repaired. What
+/// is found is kept in the store, until a scrub of everything does not find it any more. Interrupted, the next scrub of the
+/// same goes on where it was; one of something else in between makes it begin anew.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
