@@ -79,22 +79,34 @@ class Device:
         self.fuse.wait(timeout=20)
 
 
-def writing(rig, device, ledger, store, random):
+def writing(rig, device, ledger, store, random, kind):
     """Clients write while the device begins to fail; then it is well again, as after a reboot."""
     server = Server(store, rig.dir)
     rig.undo("kill", "-9", str(server.process.pid))
     client = Client(server.socket, Ledger.VOLUME)
-    timer = threading.Timer(random.uniform(0.05, 0.4), device.fail)
+
+    def begin_to_fail():
+        if kind == "some writes":
+            # When the journal of ext4 fails in the middle of a sync, that can succeed and its data be gone: see
+            # docs/campaigns/2026-11-rigs.md. So only what was answered before counts.
+            ledger.doubt()
+        device.fail()
+
+    timer = threading.Timer(random.uniform(0.05, 0.4), begin_to_fail)
     timer.start()
     deadline = time.monotonic() + 20
     failed = ledger.work(client, random, lambda: time.monotonic() > deadline)
     timer.join()
     if failed:
         rig.result["refused"] += 1
-        # Nothing is acknowledged after that, whatever the device says.
         device.heal()
         error, _ = client.request(Client.FLUSH)
-        expect(error != 0, "a store whose sync failed acknowledged a flush")
+        # After a failed sync nothing is acknowledged, whatever the device says now. A write may have been refused before
+        # anything was appended, as when no segment could be made: then all before it is there.
+        expect(error != 0 or failed == "write" or not ledger.trusts, "a store whose sync failed acknowledged a flush")
+        if error == 0 and ledger.trusts:
+            ledger.flushed, ledger.proof = ledger.sent - 1, "a flush after a refused write"
+            rig.result["went_on"] += 1
     server.kill()
     device.heal()
     device.umount()
@@ -103,7 +115,7 @@ def writing(rig, device, ledger, store, random):
     ledger.check()
 
 
-def reading(rig, device, ledger, store, random):
+def reading(rig, device, ledger, store, _random, _kind):
     """What cannot be read is an error, and is there again when the device is well."""
     device.umount()
     device.mount()
@@ -121,7 +133,7 @@ def reading(rig, device, ledger, store, random):
 
 
 with Rig() as rig:
-    rig.result.update(cycles=0, refused=0)
+    rig.result.update(cycles=0, refused=0, went_on=0)
     for kind, filters in FILTERS.items():
         device = Device(rig, filters)
         store = Store(os.path.join(device.mnt, "home"))
@@ -130,7 +142,7 @@ with Rig() as rig:
         for cycle in range(CYCLES):
             step = reading if kind == "reads" else writing
             try:
-                step(rig, device, ledger, store, rng(cycle))
+                step(rig, device, ledger, store, rng(cycle), kind)
             except Failed as failed:
                 raise Failed(f"{kind}, cycle {cycle}: {failed}") from None
             rig.result["cycles"] += 1

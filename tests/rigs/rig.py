@@ -270,29 +270,29 @@ class Ledger:
 
     def work(self, client, rng, is_over):
         """Writes, flushes, takes and deletes snapshots until that is over, a command fails or the server is gone.
-        Whether a flush or write was answered with an error."""
+        What was answered with an error: "write", "flush" or nothing."""
         try:
             while not is_over():
                 self.sent += 1
                 at = self.sent % self.PAIRS * 2 * PAGE
                 sent = self.sent
                 if client.request(Client.WRITE, at, 2 * PAGE, self.pair(sent))[0]:
-                    return True
+                    return "write"
                 dice = rng.random()
                 if dice < 0.2:
                     if client.request(Client.FLUSH)[0]:
-                        return True
+                        return "flush"
                     if self.trusts:
                         self.flushed, self.proof = sent, "a flush"
                 elif dice < 0.23:
                     if not self.snapshot(sent):
-                        return False
+                        return None
                 elif dice < 0.24 and self.snapshots:
                     if not self.delete(rng.choice(sorted(self.snapshots))):
-                        return False
+                        return None
         except Gone:
             pass
-        return False
+        return None
 
     def snapshot(self, written):
         self.names += 1
