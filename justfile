@@ -26,6 +26,11 @@ interop:
     cargo build --release
     tests/interop/run
 
+# Kills, faults at each call that writes, file systems shut down, failing disks, limits; root.
+rigs:
+    cargo build --release
+    tests/rigs/run
+
 # Lines per file, long functions.
 sizes:
     cargo test --test tidy sizes_are_printed -- --nocapture

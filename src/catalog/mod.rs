@@ -11,11 +11,13 @@ mod reach;
 mod space;
 mod state;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use branch::Plan;
 pub use branch::{HeadKey, NewHead, branch_head, create_head, renew_epoch};
 pub use keys::HeadKeys;
 pub use names::{check_name, check_volume_name};
 pub use reach::{Reach, reach};
+#[cfg(test)]
+pub use space::Space;
 pub use state::{Catalog, Changed, Context, Head, discard, page_runs, set_page, set_zeroes};

@@ -21,16 +21,20 @@ pub struct Space {
     live: SlotSet,
     /// Dead since the last checkpoint began.
     waiting: SlotSet,
-    /// Dead since the one before that began.
+    /// Dead when the checkpoint began that is being made: both that there are on disk lead to it.
+    waiting_now: SlotSet,
+    /// Dead since the one before the last began.
     waiting_longer: SlotSet,
 }
 
 impl Space {
-    pub(super) fn new(page_slots: u32) -> Self {
+    /// Nothing lives. A page takes so many slots.
+    pub fn new(page_slots: u32) -> Self {
         Self {
             page_slots,
             live: SlotSet::default(),
             waiting: SlotSet::default(),
+            waiting_now: SlotSet::default(),
             waiting_longer: SlotSet::default(),
         }
     }
@@ -43,31 +47,33 @@ impl Space {
     /// The slots of live items, and of dead ones that must not be used yet.
     pub fn held(&self) -> SlotSet {
         let mut held = self.live.clone();
-        held.add(&self.waiting);
-        held.add(&self.waiting_longer);
+        for waiting in [&self.waiting, &self.waiting_now, &self.waiting_longer] {
+            held.add(waiting);
+        }
         held
     }
 
     /// Slots of dead items that wait for checkpoints.
     pub fn waiting_count(&self) -> u64 {
-        self.waiting.len() + self.waiting_longer.len()
+        self.waiting.len() + self.waiting_now.len() + self.waiting_longer.len()
     }
 
-    /// A checkpoint begins that knows of all deaths up to now. Returns those that it is the first
-    /// to know of.
-    pub fn begin_checkpoint(&mut self) -> SlotSet {
-        std::mem::take(&mut self.waiting)
+    /// A checkpoint begins that knows of all deaths up to now.
+    pub fn begin_checkpoint(&mut self) {
+        self.waiting_now.add(&self.waiting);
+        self.waiting = SlotSet::default();
     }
 
     /// The checkpoint is durable, and with it the deaths that it was the first to know of; the
     /// one before that knew of what has waited longer.
-    pub fn end_checkpoint(&mut self, first_known: SlotSet) {
-        self.waiting_longer = first_known;
+    pub fn end_checkpoint(&mut self) {
+        self.waiting_longer = std::mem::take(&mut self.waiting_now);
     }
 
     /// The checkpoint was not made.
-    pub fn cancel_checkpoint(&mut self, first_known: &SlotSet) {
-        self.waiting.add(first_known);
+    pub fn cancel_checkpoint(&mut self) {
+        self.waiting.add(&self.waiting_now);
+        self.waiting_now = SlotSet::default();
     }
 
     /// Takes the slots of all items that are named for the live ones; whether they were others. Those
@@ -79,13 +85,19 @@ impl Space {
         let mut leaked = self.live.clone();
         leaked.subtract(named);
         self.waiting.add(&leaked);
-        self.waiting.subtract(named);
-        self.waiting_longer.subtract(named);
+        for waiting in [
+            &mut self.waiting,
+            &mut self.waiting_now,
+            &mut self.waiting_longer,
+        ] {
+            waiting.subtract(named);
+        }
         self.live = named.clone();
         true
     }
 
-    pub(super) fn page_born(&mut self, lineage: &mut Lineage, page: &DataEntry) {
+    /// Counts a new page.
+    pub fn page_born(&mut self, lineage: &mut Lineage, page: &DataEntry) {
         self.live.insert_run(page.at, self.page_slots);
         lineage.born(Item {
             at: page.at,
@@ -94,7 +106,8 @@ impl Space {
         });
     }
 
-    pub(super) fn page_let_go(
+    /// Notes that the head with this open epoch maps a page no more, which the log says.
+    pub fn page_let_go(
         &mut self,
         lineage: &mut Lineage,
         by: LineageEpoch,
@@ -111,7 +124,8 @@ impl Space {
         }
     }
 
-    pub(super) fn run_let_go(&mut self, lineage: &mut Lineage, by: LineageEpoch, run: &PageRun) {
+    /// The same of pages that lie together.
+    pub fn run_let_go(&mut self, lineage: &mut Lineage, by: LineageEpoch, run: &PageRun) {
         for index in 0..run.count {
             let slot = run.at.slot + index * self.page_slots;
             let at = SlotAddr { slot, ..run.at };
@@ -119,14 +133,16 @@ impl Space {
         }
     }
 
-    pub(super) fn node_let_go(&mut self, lineage: &mut Lineage, by: LineageEpoch, node: &NodeRef) {
+    /// Notes that the head with this open epoch has a node no more.
+    pub fn node_let_go(&mut self, lineage: &mut Lineage, by: LineageEpoch, node: &NodeRef) {
         if lineage.let_go(by, item_of(node), &mut ItemSet::default()) {
             self.live.remove(node.at);
             self.waiting.insert(node.at);
         }
     }
 
-    pub(super) fn node_born(
+    /// Counts a node that got an address after these epochs had let go of it.
+    pub fn node_born(
         &mut self,
         lineage: &mut Lineage,
         node: &NodeRef,
@@ -140,7 +156,7 @@ impl Space {
     }
 
     /// Lets items die of whose death the log says nothing.
-    pub(super) fn free_unlogged(&mut self, freed: &ItemSet) {
+    pub fn free_unlogged(&mut self, freed: &ItemSet) {
         let mut slots = freed.nodes.clone();
         match self.page_slots {
             1 => slots.add(&freed.pages),
@@ -154,7 +170,8 @@ impl Space {
         self.waiting.add(&slots);
     }
 
-    pub(super) fn records(&self, lineage: &Lineage) -> Vec<Record> {
+    /// What lives and what waits on deadlists, as records.
+    pub fn records(&self, lineage: &Lineage) -> Vec<Record> {
         let mut records = Vec::new();
         add_records(SlotsPurpose::Live, &self.live, &mut records);
         for part in lineage.dead_parts() {
@@ -171,11 +188,8 @@ impl Space {
         records
     }
 
-    pub(super) fn load(
-        &mut self,
-        lineage: &mut Lineage,
-        record: &SlotsRecord,
-    ) -> Result<(), Damage> {
+    /// Loads one of these records.
+    pub fn load(&mut self, lineage: &mut Lineage, record: &SlotsRecord) -> Result<(), Damage> {
         let mut slots = SlotSet::default();
         for &(slot, count) in &record.runs {
             let segment = record.segment;

@@ -5,12 +5,13 @@ use crate::btree::{Fanout, Node, NodeSource};
 use crate::catalog::{Changed, HeadKeys, Plan};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
-use crate::format::catalog::{HeadKind, HeadRecord, HeadState, RootSource};
+use crate::format::catalog::{HeadKind, HeadRecord, HeadState, KeyEpochRecord, RootSource};
 use crate::format::entry::DataEntry;
 use crate::format::node::NodeRef;
 use crate::format::record::{PageDelta, PageRange, Record};
 use crate::format::superblock::NextIds;
 use crate::io::sim::SimRandom;
+use crate::lineage::Lineage;
 use crate::source::Random;
 use crate::sync::Arc;
 use crate::units::{
@@ -42,7 +43,8 @@ impl NodeSource for NoNodes {
     }
 }
 
-pub(super) fn context() -> Context<'static> {
+/// What records need that load no nodes.
+pub fn context() -> Context<'static> {
     let at = SlotAddr::default();
     Context {
         nodes: &NoNodes,
@@ -60,6 +62,14 @@ pub(super) fn empty() -> Catalog {
         key_epoch,
     };
     Catalog::new(next, 1)
+}
+
+/// A catalog with this lineage and these key epochs, and no heads.
+pub fn with_lineage(next: NextIds, lineage: Lineage, keys: Vec<KeyEpochRecord>) -> Catalog {
+    let mut catalog = Catalog::new(next, 1);
+    catalog.lineage = lineage;
+    catalog.key_epochs = keys.into_iter().map(|key| (key.key_epoch, key)).collect();
+    catalog
 }
 
 impl Family {

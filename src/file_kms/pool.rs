@@ -138,7 +138,10 @@ impl Inner {
         record
     }
 
-    /// The record of a head key that is claimed or ours. Foreign and missing ones look the same.
+    /// The record of a head key of a store. Foreign and missing ones look the same.
+    ///
+    /// It may be claimed or not: after a power loss it is not known yet that a record of the store names it,
+    /// and whoever only looks at the store must not be told that the key is gone.
     pub(super) fn head_record(
         &self,
         pools: &mut Pools,
@@ -146,9 +149,7 @@ impl Inner {
         store: StoreId,
     ) -> Result<HeadRecord> {
         let found = pools.index.find(&self.heads(Access::Read)?, id)?;
-        let found = found
-            .filter(|(_, record)| record.store == store.0)
-            .filter(|(_, record)| record.state == HEAD_CLAIMED || pools.ours.contains(id));
+        let found = found.filter(|(_, record)| record.store == store.0);
         let record = found.ok_or_else(|| Error::KeyUnavailable {
             key: id.to_string(),
             state: KeyState::Missing,
@@ -156,7 +157,7 @@ impl Inner {
         Ok(record.1)
     }
 
-    /// Unwraps a head key that is claimed or ours.
+    /// Unwraps a head key.
     pub(super) fn open_head(
         &self,
         locked: &mut Locked<'_>,

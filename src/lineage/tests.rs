@@ -2,14 +2,19 @@
 //!
 //! The histories are those of an executable model of lifetimes, which was written before this
 //! code. Heads hold trees of two levels with nodes that are copied on write; the lineage under
-//! test is told what a store would tell it; what heads reach is found by walking the trees.
+//! test is told what a store would tell it; what heads reach is found by walking the trees. Under test
+//! beside the lineage are the rules of the catalog that stand on it: which slots may be used again
+//! ([`Space`](crate::catalog::Space)), who opens which keys, and which keys are dropped.
 
 mod check;
 mod costs;
+mod disk;
 mod epochs;
 mod history;
+mod keys;
 mod oracle;
 mod parts;
+mod planted;
 mod rules;
 mod run;
 mod store;

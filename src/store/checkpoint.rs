@@ -12,7 +12,6 @@ use crate::format::node::NodeRef;
 use crate::format::record::Record;
 use crate::format::superblock::{Position, Superblock, TableRef};
 use crate::log::table_parts;
-use crate::slots::SlotSet;
 use crate::store::inner::{Checkpointed, Commit, Inner};
 use crate::store::reserve::batch_nodes_max;
 use crate::sync::{Arc, MutexGuard, Ordering};
@@ -117,12 +116,12 @@ impl Inner {
         if is_idle && (last.superblock.clean || !closing) {
             return Ok(());
         }
-        let (moment, dead) = self.moment();
+        let moment = self.moment();
         let made = self.write_checkpoint(&mut last, moment, closing);
         let mut state = self.state.write();
         match made.is_ok() {
-            true => state.space_mut().end_checkpoint(dead),
-            false => state.space_mut().cancel_checkpoint(&dead),
+            true => state.space_mut().end_checkpoint(),
+            false => state.space_mut().cancel_checkpoint(),
         }
         drop(state);
         if let Some(bell) = &self.bell {
@@ -220,23 +219,22 @@ impl Inner {
         commit.credit.change_nodes(made, gone);
     }
 
-    /// What the checkpoint is of, and the slots of whose death it is the first to know.
-    fn moment(&self) -> (Moment, SlotSet) {
+    /// What the checkpoint is of.
+    fn moment(&self) -> Moment {
         let mut commit = self.commit.lock();
         // What a checkpoint begins after must not change any more.
         commit.log.end_batch();
         let mut state = self.state.write();
         state.hoist();
         state.prune_keys();
-        let dead = state.space_mut().begin_checkpoint();
-        let moment = Moment {
+        state.space_mut().begin_checkpoint();
+        Moment {
             position: commit.log.position(),
             summaries: commit.summaries,
             log_len: commit.log_len,
             records_len: commit.credit.records_len(),
             catalog: state.clone(),
-        };
-        (moment, dead)
+        }
     }
 
     /// Writes all nodes that have no place yet, children before parents. Returns the batches.

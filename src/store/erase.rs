@@ -1,10 +1,11 @@
 //! Deleting a head so that what only it could read is never read again: by destroying keys.
 //!
-//! Order: the keys are destroyed in the KMS, then the head becomes a tombstone. A crash between the two
+//! Order: tombstones of others whose keys are to go are made durable, the keys are destroyed in the KMS, then the
+//! head becomes a tombstone. A crash between the last two
 //! leaves a head that cannot be read and is still on the list; erasing it again does the rest. Nobody
 //! branches meanwhile, for the commit lock is held from the look at who reaches what to the tombstone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::catalog::{Catalog, Reach, reach};
@@ -12,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState};
 use crate::format::entry::Entry;
 use crate::format::record::Record;
-use crate::store::inner::{Inner, Runtime, kind_of, kms_error};
+use crate::store::inner::{Commit, Inner, Runtime, kind_of, kms_error};
 use crate::store::reserve::{Purpose, RECORD_SLOTS};
+use crate::sync::MutexGuard;
 use crate::units::{HeadId, HeadKeyId, KeyEpoch, PageNo, ResourceId};
 
 /// What erasing a volume or snapshot destroys, and what stays readable through whom.
@@ -85,14 +87,13 @@ impl Inner {
         self.writable()?;
         check_unprotected(&self.head_of(runtime)?.record)?;
         let sealed = self.sealed(runtime)?;
-        let mut commit = self.commit_for(Purpose::Release, RECORD_SLOTS, 0)?;
+        let (mut commit, reach) = self.commit_to_erase(runtime)?;
         let record = self.head_of(runtime)?.record;
         check_unprotected(&record)?;
-        let (plan, destroyed, dead) = {
+        let (plan, destroyed) = {
             let state = self.state.read();
-            let reach = reach(&state, runtime.head);
             let keys = doomed(&state, &reach, &record);
-            (plan(&state, &reach, &sealed), keys, reach.deleted)
+            (plan(&state, &reach, &sealed), keys)
         };
         let destroyed = self.kms.destroy_head_keys(self.store_id(), &destroyed);
         destroyed.map_err(|error| kms_error(error, &record.kms_key))?;
@@ -104,13 +105,30 @@ impl Inner {
         drop(commit);
         // Whether or not that went well: the keys are of no use any more.
         runtime.forget();
-        for id in dead {
+        for id in reach.deleted {
             self.forget(id);
         }
         written?;
         self.forget(runtime.head);
         self.flush()?;
         Ok(plan)
+    }
+
+    /// Takes the commit lock when all tombstones whose keys go with this head are durable: if a crash took
+    /// one back, its head would be there again, without its key.
+    fn commit_to_erase(&self, runtime: &Runtime) -> Result<(MutexGuard<'_, Commit>, Reach)> {
+        loop {
+            let deleted: BTreeSet<HeadId> = {
+                let state = self.state.read();
+                state.deleted().map(|head| head.record.head).collect()
+            };
+            self.flush()?;
+            let commit = self.commit_for(Purpose::Release, RECORD_SLOTS, 0)?;
+            let reach = reach(&self.state.read(), runtime.head);
+            if reach.deleted.iter().all(|id| deleted.contains(id)) {
+                return Ok((commit, reach));
+            }
+        }
     }
 
     /// Wipes the keys of a head that is deleted.

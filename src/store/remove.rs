@@ -60,6 +60,9 @@ impl Inner {
         if deleted.is_empty() {
             return Ok(Removed::default());
         }
+        // Others see a tombstone before it is durable. If a crash took it back then, its head would be there
+        // again, without its key.
+        self.flush()?;
         // Erasing another head destroys what could open it by way of tombstones, so none may go
         // before its key. If the KMS is away they wait for the next checkpoint.
         let keys: Vec<_> = deleted

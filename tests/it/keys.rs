@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::sync::Arc;
 
+use offshoot::check::{CheckOptions, check};
 use offshoot::format::catalog::KeyEpochRecord;
 use offshoot::format::record::Record;
+use offshoot::io::sim::Crash;
 use offshoot::io::{Access, Disk};
 use offshoot::{
     Damage, Error, FileKms, KeyEpoch, KeyId, KeyService, KeyState, LineageEpoch, Location, Options,
@@ -784,4 +786,34 @@ fn a_volume_in_use_goes_on_when_its_key_goes_and_ends_with_the_process() {
     let clone = store.volume("clone").unwrap();
     assert_unavailable(clone.read_exact_at(&mut bytes, 0), &clone_key);
     assert_eq!(page_byte(&store.volume("source").unwrap(), 0), 11);
+}
+
+/// Nobody has claimed its head key then: the note of it was not synced.
+#[test]
+fn who_only_looks_after_a_power_loss_finds_the_keys_of_what_was_acknowledged() {
+    let sim = Sim::new(95).joined();
+    let store = sim.create();
+    let volume = store.create_volume("v", 8 * PAGE, &sim.key).unwrap();
+    volume.write_all_at(&page(1), 0).unwrap();
+    let clone = volume.create_clone("c", &sim.key).unwrap();
+    clone.write_all_at(&page(2), PAGE).unwrap();
+    store.flush().unwrap();
+    let lost = sim.disks.power_loss(&Crash::NONE_KEPT);
+    let after = sim.on(lost.clone(), lost);
+    let kms: Arc<dyn KeyService> = Arc::new(after.open_kms());
+    let looked = check(
+        &after.disks.dir("store"),
+        &CheckOptions::new().kms(kms.clone()).open_pages(),
+    );
+    let report = looked.unwrap();
+    assert!(report.is_clean(), "{report}");
+    let options = after.options.clone().read_only(true);
+    let store = options.open_on(after.machine(), kms).unwrap();
+    let clone = store.volume("c").unwrap();
+    assert_eq!(page_bytes(&clone, 2), [1, 2]);
+    drop((clone, store));
+    // And it stays so for those that write, who destroy what is named nowhere.
+    after.open().close().unwrap();
+    let store = after.open();
+    assert_eq!(page_bytes(&store.volume("c").unwrap(), 2), [1, 2]);
 }

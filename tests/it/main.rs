@@ -6,6 +6,7 @@ mod charges;
 mod dump;
 mod erase;
 mod fixture;
+mod freed;
 mod key_states;
 mod keys;
 mod kill;

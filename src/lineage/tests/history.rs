@@ -1,13 +1,17 @@
-//! One random history of a store: what users, background work, checkpoints and crashes do.
+//! One random history of a store: what users, background work, readers, checkpoints and crashes do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::format::catalog::LineageRecord;
+use crate::catalog::reach;
+use crate::format::catalog::HeadKind;
+use crate::lineage::tests::disk::{Disk, Pending, Reader};
+use crate::lineage::tests::keys::{NewKey, Vault, is_listed};
 use crate::lineage::tests::oracle::{counts, set};
 use crate::lineage::tests::store::{Head, Op, Page, Store};
 use crate::lineage::tests::{Rng, slot};
-use crate::lineage::{Branch, Item, ItemKind, Lineage};
-use crate::units::{KeyEpoch, LineageEpoch, SlotAddr};
+use crate::lineage::{Branch, Item, ItemKind};
+use crate::sync::Arc;
+use crate::units::{HeadId, KeyEpoch, LineageEpoch, SlotAddr};
 
 const STEPS: usize = 400;
 const NUMBERS: usize = 40;
@@ -21,52 +25,96 @@ pub struct Done {
     pub steps: usize,
     pub crashes: usize,
     pub replayed: usize,
+    /// Recoveries that were tried beside the process that went on.
+    pub recoveries: usize,
     pub checkpoints: usize,
+    pub cancelled: usize,
     pub hoists: usize,
     pub late: usize,
     pub deletes: usize,
     pub deletes_by_hoist: usize,
     pub sets: usize,
     pub rekeys: usize,
+    /// Slots that were used again.
+    pub wiped: usize,
+    /// Pages that readers found where they had looked them up, had to look up again, and could not
+    /// read because the head was deleted.
+    pub read: usize,
+    pub looked_again: usize,
+    pub refused: usize,
+    pub erased: usize,
+    /// Key epochs that died of it, and key epochs of erased heads that others still open.
+    pub erased_epochs: usize,
+    pub shared_epochs: usize,
+    /// Erases that a crash cut off.
+    pub cut_off: usize,
 }
 
-/// A checkpoint that is being written.
-#[derive(Debug)]
-struct Pending {
-    store: Store,
-    /// The log's length when it began, and the number of merges.
-    logged: usize,
-    merge_count: u64,
+/// A bug on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    Nothing,
+    /// Now and then an item is lost from a deadlist.
+    LostDeadEntry,
+    /// Now and then a page that one side of a branch lets go of dies, though it waits for the other.
+    FreedForOneSide,
+    /// What died without a word in the log is used again before two checkpoints know of it.
+    UsedBeforeCheckpoints,
+    /// What waits on deadlists is used again.
+    UsedOnDeadlists,
+    /// What died in the log is used again before that is durable.
+    UsedBeforeSync,
+    /// The key of a deleted head is destroyed before that it is deleted is durable.
+    RemovedBeforeSync,
+    /// Erasing a head destroys the key of one that reads what they share.
+    EraseOfAReader,
+    /// Erasing a head spares the keys of deleted ones.
+    EraseWithoutDeleted,
 }
 
 /// A store, what is on disk, and what goes on.
 #[derive(Debug)]
 pub struct History {
-    rng: Rng,
-    store: Store,
-    /// The last checkpoint, and the log since.
-    base: Store,
-    log: Vec<Op>,
-    pending: Option<Pending>,
+    pub planted: Planted,
+    pub rng: Rng,
+    pub store: Store,
+    pub disk: Disk,
+    pub vault: Vault,
+    /// Epoch keys that were erased: nobody opens them ever again.
+    erased: BTreeSet<u32>,
+    /// Heads whose key an erase has destroyed.
+    unreadable: BTreeSet<u32>,
+    pub pending: Option<Pending>,
+    pub checkpoints_here: usize,
+    pub readers: Vec<Reader>,
     /// Pages that a rekey has read: head, number, place.
     rekeys: Vec<(u32, Vec<(u32, SlotAddr)>)>,
-    /// Slots are not used again, as in a store those of the log are not.
-    last_slot: u32,
+    /// No address is given twice, as in a store.
+    pub last_slot: u32,
     last_data: u32,
+    last_token: u32,
+    last_secret: u32,
     pub done: Done,
 }
 
 impl History {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, planted: Planted) -> Self {
         Self {
+            planted,
             rng: Rng(seed),
-            store: Store::default(),
-            base: Store::default(),
-            log: Vec::new(),
+            store: Store::new(),
+            disk: Disk::new(),
+            vault: Vault::default(),
+            erased: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             pending: None,
+            checkpoints_here: 0,
+            readers: Vec::new(),
             rekeys: Vec::new(),
             last_slot: 0,
             last_data: 0,
+            last_token: 0,
+            last_secret: 0,
             done: Done::default(),
         }
     }
@@ -75,9 +123,12 @@ impl History {
     pub fn run(&mut self) {
         while self.done.steps < STEPS {
             self.step();
+            self.plant();
             self.store.check_safety();
             if self.rng.in_thousand(30) {
                 self.store.check_deep();
+                self.store.check_keys();
+                self.check_erased();
                 self.check_sets();
             }
             if self.rng.in_thousand(20) {
@@ -90,8 +141,8 @@ impl History {
         }
         self.reclaim();
         self.store.check_deep();
-        for pin in self.store.pins.clone().into_keys() {
-            self.log(Op::Unpin(pin));
+        for pin in self.pins() {
+            self.log(Op::Delete(pin));
         }
         self.reclaim();
         if self.pending.is_some() {
@@ -102,20 +153,34 @@ impl History {
 
     /// Appends to the log, and does it.
     fn log(&mut self, op: Op) {
+        self.vault.learn(&op, &self.store);
         self.store.apply(&op);
-        self.log.push(op);
+        self.disk.log.push(op);
+    }
+
+    fn heads(&self, is_wanted: impl Fn(&Head) -> bool) -> Vec<u32> {
+        let heads = self.store.heads.iter();
+        let wanted = heads.filter(|(_, head)| !head.deleted && is_wanted(head));
+        wanted.map(|(&id, _)| id).collect()
     }
 
     /// The heads that a user sees.
     fn visible(&self) -> Vec<u32> {
-        let visible = |(_, head): &(&u32, &Head)| !head.deleted;
-        let heads = self.store.heads.iter().filter(visible);
-        heads.map(|(&id, _)| id).collect()
+        self.heads(|head| is_listed(head.kind))
+    }
+
+    fn pins(&self) -> Vec<u32> {
+        self.heads(|head| !is_listed(head.kind))
+    }
+
+    /// Those of them that have a key: an erase that was cut off leaves others.
+    fn readable(&self) -> Vec<u32> {
+        self.heads(|head| is_listed(head.kind) && self.vault.has(head.token))
     }
 
     fn volumes(&self) -> Vec<u32> {
-        let mut ids = self.visible();
-        ids.retain(|id| !self.store.heads[id].read_only);
+        let mut ids = self.readable();
+        ids.retain(|id| self.store.heads[id].kind == HeadKind::Volume);
         ids
     }
 
@@ -128,23 +193,36 @@ impl History {
         let volume = self.rng.pick(&volumes);
         let number = self.rng.below(NUMBERS) as u32;
         match self.rng.below(1000) {
-            0..540 => self.write(volume, number),
-            540..600 => self.discard(volume, number),
-            600..720 => self.branch_or_delete(),
-            720..770 => {
+            0..450 => self.write(volume, number),
+            450..510 => self.discard(volume, number),
+            510..630 => self.branch_or_delete(),
+            630..670 => {
                 let head = self.pick_visible();
                 self.log(Op::Delete(head));
             }
-            770..810 => self.reclaim(),
-            810..825 => self.import(),
-            825..830 => self.volumes().into_iter().for_each(|id| self.new_key(id)),
-            830..840 => self.new_key(volume),
-            840..870 => self.read_for_rekey(volume),
-            870..910 => self.rekey(),
-            910..940 => self.pin_or_unpin(),
-            940..955 if self.pending.is_some() => self.end_checkpoint(),
-            940..980 if self.pending.is_none() => self.begin_checkpoint(),
-            955..980 => self.write(volume, number),
+            670..685 => {
+                let head = self.pick_visible();
+                self.erase(head);
+            }
+            685..725 => self.reclaim(),
+            725..740 => self.import(),
+            740..745 => self.volumes().into_iter().for_each(|id| self.new_key(id)),
+            745..755 => self.new_key(volume),
+            755..785 => self.read_for_rekey(volume),
+            785..820 => self.rekey(),
+            820..850 => self.pin_or_unpin(),
+            850..870 if self.pending.is_some() => self.end_checkpoint(),
+            850..895 if self.pending.is_none() => self.begin_checkpoint(),
+            870..895 => self.write(volume, number),
+            895..897 => self.cancel_checkpoint(),
+            897..927 => {
+                let readable = self.heads(|head| self.vault.has(head.token));
+                let head = self.rng.pick(&readable);
+                self.begin_read(head);
+            }
+            927..950 => self.end_read(),
+            950..975 => self.wipe(),
+            975..980 => self.sync(),
             980..990 => self.crash(),
             _ => self.store.hoist(),
         }
@@ -155,17 +233,38 @@ impl History {
         self.rng.pick(&visible)
     }
 
+    fn pick_readable(&mut self) -> u32 {
+        let readable = self.readable();
+        self.rng.pick(&readable)
+    }
+
     // What users do
 
     fn create(&mut self) -> u32 {
         let last = self.store.last;
         let head = last.head + 1;
-        self.log(Op::Create {
+        let op = Op::Create {
             head,
+            token: self.new_token(),
             lineage: LineageEpoch(last.lineage + 1),
-            key: KeyEpoch(last.key + 1),
-        });
+            key: self.key(last.key + 1, None),
+        };
+        self.log(op);
         head
+    }
+
+    fn new_token(&mut self) -> u32 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    fn key(&mut self, id: u32, above: Option<KeyEpoch>) -> NewKey {
+        self.last_secret += 1;
+        NewKey {
+            id: KeyEpoch(id),
+            secret: self.last_secret,
+            above,
+        }
     }
 
     /// A new page under the open key epoch.
@@ -192,40 +291,49 @@ impl History {
     }
 
     fn new_key(&mut self, head: u32) {
-        let key = KeyEpoch(self.store.last.key + 1);
+        let above = self.store.last_sealed(head);
+        let key = self.key(self.store.last.key + 1, above);
         self.log(Op::NewKey { head, key });
     }
 
-    fn branch(&mut self, source: u32, read_only: bool) -> u32 {
+    fn branch(&mut self, source: u32, kind: HeadKind) -> u32 {
         let last = self.store.last;
         let open = self.store.heads[&source].lineage;
+        let above = self.store.last_sealed(source);
         let (mut lineage, mut key) = (last.lineage + 1, last.key + 1);
         let (parent, split) = match self.store.lineage.branch(open) {
             Branch::Share(parent) => (parent, None),
             Branch::Split => {
+                let own = (LineageEpoch(lineage), self.key(key, above));
                 (lineage, key) = (lineage + 1, key + 1);
-                (open, Some((LineageEpoch(lineage - 1), KeyEpoch(key - 1))))
+                (open, Some(own))
             }
         };
         let head = last.head + 1;
-        self.log(Op::Branch {
+        let op = Op::Branch {
             source,
             parent,
             split,
             head,
+            token: self.new_token(),
             lineage: LineageEpoch(lineage),
-            key: KeyEpoch(key),
-            read_only,
-        });
+            key: self.key(key, above),
+            kind,
+        };
+        self.log(op);
         head
     }
 
     fn branch_or_delete(&mut self) {
-        let head = self.pick_visible();
         if self.store.heads.len() < HEADS_MAX {
-            let read_only = self.rng.in_thousand(300);
-            self.branch(head, read_only);
+            let kind = match self.rng.in_thousand(300) {
+                true => HeadKind::Snapshot,
+                false => HeadKind::Volume,
+            };
+            let head = self.pick_readable();
+            self.branch(head, kind);
         } else {
+            let head = self.pick_visible();
             self.log(Op::Delete(head));
             self.reclaim();
         }
@@ -239,8 +347,8 @@ impl History {
         let head = match self.rng.in_thousand(500) {
             true => self.create(),
             false => {
-                let base = self.pick_visible();
-                self.branch(base, false)
+                let base = self.pick_readable();
+                self.branch(base, HeadKind::Volume)
             }
         };
         for _ in 0..3 {
@@ -252,22 +360,83 @@ impl History {
         }
     }
 
-    /// Pins a head, or lets go of a pin. A volume is pinned by a hidden snapshot.
+    /// Pins a head, or lets go of a pin.
     fn pin_or_unpin(&mut self) {
-        let pins: Vec<u32> = self.store.pins.keys().copied().collect();
-        if !pins.is_empty() && (pins.len() == PINS_MAX || self.rng.in_thousand(500)) {
+        let pins = self.pins();
+        if !pins.is_empty() && (pins.len() >= PINS_MAX || self.rng.in_thousand(500)) {
             let pin = self.rng.pick(&pins);
-            self.log(Op::Unpin(pin));
+            self.log(Op::Delete(pin));
             return;
         }
-        let mut head = self.pick_visible();
-        let pin = self.store.last.pin + 1;
-        if self.store.heads[&head].read_only {
-            self.log(Op::Pin { pin, head });
-        } else {
-            head = self.branch(head, true);
-            self.log(Op::Pin { pin, head });
-            self.log(Op::Delete(head));
+        let head = self.pick_readable();
+        self.branch(head, HeadKind::Pin);
+    }
+
+    /// Erases a head: destroys what opens its own epochs, then deletes it. Exactly those that no other
+    /// head opens die, by all that was ever written.
+    fn erase(&mut self, head: u32) {
+        // Whoever made or deleted a head has waited until that was durable.
+        self.sync();
+        let reach = reach(&self.store.catalog(), HeadId(head));
+        let line = self.store.line(head);
+        assert_eq!(reach.line, line);
+        let others = self.heads(|_| true).into_iter().filter(|&id| id != head);
+        let others: Vec<u32> = others.collect();
+        let shared: BTreeSet<KeyEpoch> =
+            others.iter().flat_map(|&id| self.store.line(id)).collect();
+        let (own, readable) = line.split_at(reach.private);
+        assert!(own.iter().all(|id| !shared.contains(id)), "KEPT: {reach:?}");
+        assert!(
+            readable.iter().all(|id| shared.contains(id)),
+            "LOST: {reach:?}"
+        );
+        for (reader, index) in &reach.others {
+            let opened = self.store.line(reader.0);
+            assert!(
+                line[*index..].iter().all(|id| opened.contains(id)),
+                "{reach:?}"
+            );
+        }
+        let token = |id: u32| self.store.heads[&id].token;
+        let mut doomed: Vec<u32> = reach.deleted.iter().map(|id| token(id.0)).collect();
+        match self.planted {
+            Planted::EraseWithoutDeleted => doomed.clear(),
+            Planted::EraseOfAReader => {
+                doomed.extend(reach.others.first().map(|(id, _)| token(id.0)));
+            }
+            _ => {}
+        }
+        doomed.push(token(head));
+        for token in doomed {
+            self.vault.destroy(token);
+        }
+        let secrets = own.iter().map(|id| self.store.keys[id].secret);
+        self.erased.extend(secrets);
+        self.done.erased += 1;
+        self.done.erased_epochs += own.len();
+        self.done.shared_epochs += readable.len();
+        self.unreadable.insert(token(head));
+        self.check_erased();
+        if self.rng.in_thousand(200) {
+            self.done.cut_off += 1;
+            self.crash();
+            return;
+        }
+        self.log(Op::Delete(head));
+        self.sync();
+    }
+
+    /// Nobody opens what was erased, and everybody else opens all that he maps.
+    fn check_erased(&self) {
+        let open = self.vault.open();
+        let mut back = open.intersection(&self.erased);
+        assert_eq!(back.next(), None, "an erased key can be unwrapped");
+        for id in self.heads(|head| !self.unreadable.contains(&head.token)) {
+            let opened = self.vault.opens(self.store.heads[&id].token);
+            for item in self.store.reach_pages(id) {
+                let secret = self.store.keys[&item.key_epoch].secret;
+                assert!(opened.contains(&secret), "LOST KEY: head {id}, {item:?}");
+            }
         }
     }
 
@@ -308,72 +477,63 @@ impl History {
 
     // What goes on behind; nothing of it is in the log
 
-    /// Removes the deleted heads that nothing pins, in any order.
+    /// Removes the deleted heads, in any order. Their keys go first, and before these their tombstones
+    /// are made durable.
     fn reclaim(&mut self) {
-        let pinned: BTreeSet<u32> = self.store.pins.values().copied().collect();
-        let heads = self.store.heads.iter();
-        let deleted = heads.filter(|(id, head)| head.deleted && !pinned.contains(id));
-        let mut deleted: Vec<u32> = deleted.map(|(&id, _)| id).collect();
+        if self.planted != Planted::RemovedBeforeSync {
+            self.sync();
+        }
+        let heads = self.store.heads.iter().filter(|(_, head)| head.deleted);
+        let mut deleted: Vec<u32> = heads.map(|(&id, _)| id).collect();
         while !deleted.is_empty() {
             let id = deleted.swap_remove(self.rng.below(deleted.len()));
+            self.vault.destroy(self.store.heads[&id].token);
             self.store.remove(id);
         }
     }
 
-    fn begin_checkpoint(&mut self) {
-        self.store.freeze();
-        self.pending = Some(Pending {
-            store: self.store.clone(),
-            logged: self.log.len(),
-            merge_count: self.store.lineage.merge_count(),
-        });
-    }
-
-    /// Nodes get their addresses in what the checkpoint holds, and in what has become of it.
-    fn end_checkpoint(&mut self) {
-        let Some(mut pending) = self.pending.take() else {
+    /// Does what a planted bug does to the lineage.
+    fn plant(&mut self) {
+        if !self.rng.in_thousand(10) {
+            return;
+        }
+        let parts = self.store.lineage.dead_parts();
+        let waiting: Vec<_> = parts
+            .map(|part| (part.lineage, part.key_epoch, part.kind))
+            .collect();
+        let Some(&(lineage, key_epoch, kind)) = waiting.first() else {
             return;
         };
-        let count = pending.store.frozen.len();
-        let merge_count = pending.merge_count;
-        let last = pending.store.write_frozen(self.last_slot, merge_count);
-        assert!(pending.store.notes.is_empty() && pending.store.lineage.merged.is_empty());
-        pending.store.check_safety();
-        pending.store.lineage = loaded(&pending.store.lineage);
-        self.done.late += self
-            .store
-            .frozen
-            .iter()
-            .filter(|id| self.store.notes.contains_key(id))
-            .count();
-        self.last_slot = self.store.write_frozen(self.last_slot, merge_count);
-        assert_eq!(last as usize, self.last_slot as usize, "{count} nodes");
-        self.base = pending.store;
-        self.log.drain(..pending.logged);
-        self.done.checkpoints += 1;
-    }
-
-    fn checkpoint(&mut self) {
-        self.end_checkpoint();
-        self.begin_checkpoint();
-        self.end_checkpoint();
-    }
-
-    /// Loses the memory, and perhaps the end of the log.
-    fn crash(&mut self) {
-        self.pending = None;
-        if self.rng.in_thousand(500) {
-            let kept = self.rng.below(self.log.len() + 1);
-            self.log.truncate(kept);
+        match self.planted {
+            Planted::LostDeadEntry => {
+                let epoch = self
+                    .store
+                    .lineage
+                    .epochs
+                    .get_mut(&lineage)
+                    .expect("an epoch");
+                let deadlist = Arc::make_mut(&mut epoch.deadlist);
+                let slots = deadlist.iter().find(|(key, _)| *key == key_epoch);
+                let at = slots.and_then(|(_, items)| items.of(kind).iter().next());
+                let item = Item {
+                    at: at.expect("an item"),
+                    key_epoch,
+                    kind,
+                };
+                deadlist.subtract(&[item].into_iter().collect());
+            }
+            Planted::FreedForOneSide if kind == ItemKind::Page => {
+                let parts = self.store.lineage.dead_parts();
+                let part = parts.into_iter().next().expect("a part");
+                let mut freed = crate::lineage::ItemSet::default();
+                freed
+                    .pages
+                    .insert(part.slots.iter().next().expect("a page"));
+                self.store.space.free_unlogged(&freed);
+                self.store.take(&freed);
+            }
+            _ => {}
         }
-        self.store = self.base.clone();
-        for op in &self.log {
-            self.store.apply(op);
-            self.store.check_safety();
-        }
-        self.store.check_deep();
-        self.done.crashes += 1;
-        self.done.replayed += self.log.len();
     }
 
     // Checks that change something
@@ -382,13 +542,19 @@ impl History {
     fn check_hoist(&mut self) {
         self.reclaim();
         self.store.hoist();
+        if self.pending.is_none() {
+            self.prune_keys();
+        }
         self.store.check_hoisted();
         self.done.hoists += 1;
         self.check_sets();
         let visible = self.visible();
         if !visible.is_empty() && self.rng.in_thousand(300) {
             let head = self.rng.pick(&visible);
-            self.check_delete(head);
+            match self.rng.in_thousand(300) {
+                true => self.erase(head),
+                false => self.check_delete(head),
+            }
         }
         let volumes = self.volumes();
         if !volumes.is_empty() && self.rng.in_thousand(300) {
@@ -411,18 +577,12 @@ impl History {
         }
     }
 
-    /// Deletes a head. What only it reached goes, once the last pin is gone.
+    /// Deletes a head. What only it reached goes.
     fn check_delete(&mut self, head: u32) {
         let promised = set(&self.store.only_reached_by(&BTreeSet::from([head])));
         let mut expected = self.store.live.clone();
         self.log(Op::Delete(head));
         self.reclaim();
-        let pins = self.store.pins.clone().into_iter();
-        for (pin, _) in pins.filter(|&(_, pinned)| pinned == head) {
-            assert_eq!(self.store.live, expected, "a pinned head was removed");
-            self.log(Op::Unpin(pin));
-            self.reclaim();
-        }
         expected.subtract(&promised);
         self.done.deletes += 1;
         self.done.deletes_by_hoist += usize::from(self.store.live != expected);
@@ -459,28 +619,4 @@ impl History {
         assert_eq!(sealed as usize, pages.len());
         self.done.rekeys += 1;
     }
-}
-
-/// A lineage as it is after a checkpoint was written and read.
-pub fn loaded(lineage: &Lineage) -> Lineage {
-    let mut loaded = Lineage::default();
-    let records: Vec<LineageRecord> = lineage.records().collect();
-    for record in &records {
-        loaded.insert(record).expect("a parent");
-    }
-    for row in lineage.rows() {
-        loaded.load_row(&row).expect("an epoch");
-    }
-    for part in lineage.dead_parts() {
-        let slots = part.slots.clone();
-        let load = loaded.load_dead(part.lineage, part.key_epoch, part.kind, slots);
-        load.expect("a birth above");
-    }
-    let own = |lineage: &Lineage| -> BTreeMap<LineageEpoch, _> {
-        let ids = records.iter().map(|record| record.lineage);
-        ids.map(|id| (id, lineage.own(id))).collect()
-    };
-    assert_eq!(own(&loaded), own(lineage));
-    assert_eq!(loaded.check(), Ok(()));
-    loaded
 }

@@ -26,6 +26,16 @@ impl Store {
         self.items_in(&nodes)
     }
 
+    /// The pages that a head reaches.
+    pub fn reach_pages(&self, head: u32) -> impl Iterator<Item = Item> + '_ {
+        let root = self.heads[&head].root;
+        let leaves = root
+            .into_iter()
+            .flat_map(|root| self.nodes[&root].leaves.values());
+        let pages = leaves.flat_map(|leaf| self.nodes[leaf].pages.values());
+        pages.map(|page| page.item)
+    }
+
     /// The items with slots that any head reaches.
     pub fn reach_all(&self) -> BTreeSet<Item> {
         self.items_in(&self.reached_nodes())
@@ -96,6 +106,9 @@ impl Store {
     /// What holds at any time, as far as it is slow to check.
     pub fn check_deep(&self) {
         self.lineage.check().expect("a consistent lineage");
+        let mut live = self.live.pages.clone();
+        live.add(&self.live.nodes);
+        assert_eq!(self.space.live(), &live);
         for item in self.reach_all() {
             assert!(
                 self.live.of(item.kind).contains(item.at),
@@ -166,20 +179,22 @@ impl Store {
         self.check_rows(&reached);
     }
 
-    /// Rows are there for open key epochs and those that an item names, with its count.
-    fn check_rows(&mut self, reached: &BTreeSet<Item>) {
-        self.drop_rows();
+    /// Rows are there for open key epochs and those that an item names, with its count; others can go.
+    fn check_rows(&self, reached: &BTreeSet<Item>) {
         let unwritten = self.nodes.values().filter(|node| node.at.is_none());
         let mut named: BTreeMap<KeyEpoch, Counts> = BTreeMap::new();
         let open = self.heads.values().map(|head| head.key);
         for key in open.chain(unwritten.map(|node| node.key)) {
             named.entry(key).or_default();
         }
+        let mut lineage = self.lineage.clone();
+        for key in lineage.droppable_rows(&named.keys().copied().collect()) {
+            lineage.drop_row(key);
+        }
         for item in reached {
             *named.entry(item.key_epoch).or_default() += Counts::one(item.kind);
         }
-        let rows: BTreeMap<KeyEpoch, Counts> = self
-            .lineage
+        let rows: BTreeMap<KeyEpoch, Counts> = lineage
             .rows()
             .map(|row| (row.key_epoch, row.live))
             .collect();
@@ -201,9 +216,11 @@ impl Store {
     pub fn check_empty(&mut self) {
         assert!(self.heads.is_empty());
         assert!(self.live.is_empty(), "LEAK: slots");
+        assert!(self.space.live().is_empty(), "LEAK: slots");
         self.nodes.clear();
-        self.drop_rows();
+        self.prune_keys();
         assert_eq!(self.lineage.births.len(), 0, "LEAK: rows");
+        assert!(self.keys.is_empty(), "LEAK: key records");
         self.lineage.forget_names(self.lineage.merge_count());
         assert!(self.lineage.merged.is_empty(), "LEAK: names");
         assert!(self.lineage.epochs.is_empty(), "LEAK: epochs");

@@ -1,6 +1,6 @@
 //! A lineage in parts.
 
-use crate::lineage::tests::history::loaded;
+use crate::lineage::tests::disk::loaded;
 use crate::lineage::tests::{item, lineage, page};
 use crate::lineage::{Counts, Item, ItemKind, ItemSet, Row};
 use crate::slots::SlotSet;

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::format::catalog::LineageRecord;
+use crate::catalog::Space;
+use crate::format::catalog::{HeadKind, LineageRecord};
+use crate::format::entry::DataEntry;
+use crate::format::node::NodeRef;
+use crate::lineage::tests::keys::{KeyRecord, NewKey};
 use crate::lineage::{Buckets, Item, ItemKind, ItemSet, Lineage};
 use crate::units::{KeyEpoch, LineageEpoch, SlotAddr};
 
@@ -31,7 +35,9 @@ pub struct Head {
     pub lineage: LineageEpoch,
     pub key: KeyEpoch,
     pub root: Option<u32>,
-    pub read_only: bool,
+    pub kind: HeadKind,
+    /// Names its head key.
+    pub token: u32,
     /// A tombstone: it waits to be removed.
     pub deleted: bool,
     /// What it should read.
@@ -43,8 +49,9 @@ pub struct Head {
 pub enum Op {
     Create {
         head: u32,
+        token: u32,
         lineage: LineageEpoch,
-        key: KeyEpoch,
+        key: NewKey,
     },
     Write {
         head: u32,
@@ -67,34 +74,31 @@ pub enum Op {
         /// The parent of the new epoch when this was logged.
         parent: LineageEpoch,
         /// The source's new epochs, if its old one became the parent.
-        split: Option<(LineageEpoch, KeyEpoch)>,
+        split: Option<(LineageEpoch, NewKey)>,
         head: u32,
+        token: u32,
         lineage: LineageEpoch,
-        key: KeyEpoch,
-        read_only: bool,
+        key: NewKey,
+        kind: HeadKind,
     },
     NewKey {
         head: u32,
-        key: KeyEpoch,
+        key: NewKey,
     },
     Delete(u32),
-    Pin {
-        pin: u32,
-        head: u32,
-    },
-    Unpin(u32),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Store {
     pub lineage: Lineage,
+    /// Under test, too: which slots must not be used again yet.
+    pub space: Space,
     /// Items that have slots.
     pub live: ItemSet,
     /// What died since somebody looked.
     pub died: ItemSet,
     pub heads: BTreeMap<u32, Head>,
-    /// Pins and the heads that they hold.
-    pub pins: BTreeMap<u32, u32>,
+    pub keys: BTreeMap<KeyEpoch, KeyRecord>,
     pub nodes: BTreeMap<u32, Node>,
     /// Epochs that let go of nodes before these had addresses.
     pub notes: BTreeMap<u32, Vec<LineageEpoch>>,
@@ -111,17 +115,37 @@ pub struct Last {
     pub head: u32,
     pub lineage: u32,
     pub key: u32,
-    pub pin: u32,
     pub node: u32,
 }
 
 impl Store {
+    pub fn new() -> Self {
+        Self {
+            lineage: Lineage::default(),
+            space: Space::new(1),
+            live: ItemSet::default(),
+            died: ItemSet::default(),
+            heads: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            frozen: BTreeSet::new(),
+            origins: BTreeMap::new(),
+            last: Last::default(),
+        }
+    }
+
     /// Does what an entry of the log says.
     pub fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Create { head, lineage, key } => {
+            Op::Create {
+                head,
+                token,
+                lineage,
+                key,
+            } => {
                 self.add_epoch(lineage, None);
-                self.add_head(head, lineage, key, false);
+                self.add_head(head, token, lineage, key, HeadKind::Volume);
             }
             Op::Write { head, number, page } => {
                 self.born(page.item, head);
@@ -143,11 +167,6 @@ impl Store {
             Op::Branch { .. } => self.branch(op),
             Op::NewKey { head, key } => self.new_key(head, key),
             Op::Delete(head) => self.head_mut(head).deleted = true,
-            Op::Pin { pin, head } => {
-                self.pins.insert(pin, head);
-                self.last.pin = self.last.pin.max(pin);
-            }
-            Op::Unpin(pin) => _ = self.pins.remove(&pin),
         }
     }
 
@@ -166,19 +185,28 @@ impl Store {
         self.last.lineage = self.last.lineage.max(lineage.0);
     }
 
-    fn add_key(&mut self, key: KeyEpoch, lineage: LineageEpoch) {
-        self.lineage.set_row(key, lineage);
-        self.origins.insert(key, lineage);
-        self.last.key = self.last.key.max(key.0);
+    fn add_key(&mut self, key: NewKey, lineage: LineageEpoch) {
+        self.lineage.set_row(key.id, lineage);
+        self.origins.insert(key.id, lineage);
+        self.keys.insert(key.id, key.record());
+        self.last.key = self.last.key.max(key.id.0);
     }
 
-    fn add_head(&mut self, id: u32, lineage: LineageEpoch, key: KeyEpoch, read_only: bool) {
+    fn add_head(
+        &mut self,
+        id: u32,
+        token: u32,
+        lineage: LineageEpoch,
+        key: NewKey,
+        kind: HeadKind,
+    ) {
         self.add_key(key, lineage);
         let head = Head {
             lineage,
-            key,
+            key: key.id,
             root: None,
-            read_only,
+            kind,
+            token,
             deleted: false,
             contents: BTreeMap::new(),
         };
@@ -186,10 +214,10 @@ impl Store {
         self.last.head = self.last.head.max(id);
     }
 
-    fn new_key(&mut self, head: u32, key: KeyEpoch) {
+    fn new_key(&mut self, head: u32, key: NewKey) {
         let lineage = self.heads[&head].lineage;
         self.add_key(key, lineage);
-        self.head_mut(head).key = key;
+        self.head_mut(head).key = key.id;
     }
 
     fn branch(&mut self, op: &Op) {
@@ -198,9 +226,10 @@ impl Store {
             parent,
             split,
             head,
+            token,
             lineage,
             key,
-            read_only,
+            kind,
         } = op
         else {
             panic!("not a branch: {op:?}");
@@ -217,7 +246,7 @@ impl Store {
             assert_eq!(under, Ok(parent), "{op:?}");
             self.last.lineage = self.last.lineage.max(lineage.0);
         }
-        self.add_head(head, lineage, key, read_only);
+        self.add_head(head, token, lineage, key, kind);
         let source = self.heads[&source].clone();
         let new = self.head_mut(head);
         new.root = source.root;
@@ -227,17 +256,28 @@ impl Store {
     // Items
 
     fn born(&mut self, item: Item, head: u32) {
-        let birth = self.lineage.born(item);
+        self.space.page_born(&mut self.lineage, &entry(item));
+        let birth = self.lineage.birth(item.key_epoch);
         assert_eq!(birth, Some(self.heads[&head].lineage), "{item:?}");
         assert!(self.live.of_mut(item.kind).insert(item.at), "{item:?}");
     }
 
     fn let_go(&mut self, head: u32, item: Item) {
-        let mut freed = ItemSet::default();
-        let epoch = self.heads[&head].lineage;
-        let died = self.lineage.let_go(epoch, item, &mut freed);
-        assert_eq!(died, !freed.is_empty());
-        self.take(&freed);
+        let by = self.heads[&head].lineage;
+        let (space, lineage) = (&mut self.space, &mut self.lineage);
+        match item.kind {
+            ItemKind::Page => space.page_let_go(lineage, by, item.at, item.key_epoch),
+            ItemKind::Node => space.node_let_go(lineage, by, &node_ref(item)),
+        }
+        self.take_if_dead(item);
+    }
+
+    fn take_if_dead(&mut self, item: Item) {
+        if !self.space.live().contains(item.at) {
+            let mut freed = ItemSet::default();
+            freed.of_mut(item.kind).insert(item.at);
+            self.take(&freed);
+        }
     }
 
     /// Takes what was freed out of the live items.
@@ -259,6 +299,11 @@ impl Store {
         let root = &self.nodes[&self.heads[&head].root?];
         let leaf = root.leaves.get(&(number / LEAF_PAGES))?;
         self.nodes[leaf].pages.get(&number).copied()
+    }
+
+    pub fn leaf_at(&self, head: u32, index: u32) -> Option<&Node> {
+        let root = &self.nodes[&self.heads[&head].root?];
+        Some(&self.nodes[root.leaves.get(&index)?])
     }
 
     fn map(&mut self, head: u32, number: u32, page: Option<Page>) {
@@ -342,6 +387,7 @@ impl Store {
         let own = self.own_items(&head);
         let mut freed = ItemSet::default();
         self.lineage.remove(head.lineage, &own, &mut freed);
+        self.space.free_unlogged(&freed);
         self.take(&freed);
     }
 
@@ -365,18 +411,8 @@ impl Store {
     pub fn hoist(&mut self) {
         let mut freed = ItemSet::default();
         self.lineage.hoist(&mut freed);
+        self.space.free_unlogged(&freed);
         self.take(&freed);
-    }
-
-    /// Drops rows of key epochs that nothing names.
-    pub fn drop_rows(&mut self) {
-        let unwritten = self.nodes.values().filter(|node| node.at.is_none());
-        let open = self.heads.values().map(|head| head.key);
-        let in_use: BTreeSet<KeyEpoch> = unwritten.map(|node| node.key).chain(open).collect();
-        for key in self.lineage.droppable_rows(&in_use) {
-            self.lineage.drop_row(key);
-            self.origins.remove(&key);
-        }
     }
 
     // Checkpoints
@@ -398,10 +434,10 @@ impl Store {
             node.at = Some(at);
             let item = node_item(at, node.key);
             let notes = self.notes.remove(&id).unwrap_or_default();
-            let mut freed = ItemSet::default();
             self.live.nodes.insert(at);
-            self.lineage.born_late(item, notes, &mut freed);
-            self.take(&freed);
+            let (space, lineage) = (&mut self.space, &mut self.lineage);
+            space.node_born(lineage, &node_ref(item), notes);
+            self.take_if_dead(item);
         }
         self.forget_nodes();
         self.lineage.forget_names(merge_count);
@@ -423,5 +459,24 @@ pub fn node_item(at: SlotAddr, key_epoch: KeyEpoch) -> Item {
         at,
         key_epoch,
         kind: ItemKind::Node,
+    }
+}
+
+fn node_ref(item: Item) -> NodeRef {
+    NodeRef {
+        at: item.at,
+        level: 0,
+        key_epoch: item.key_epoch,
+        hash: [0; 32],
+    }
+}
+
+fn entry(item: Item) -> DataEntry {
+    DataEntry {
+        at: item.at,
+        key_epoch: item.key_epoch,
+        crc: 0,
+        nonce: [0; 12],
+        tag: [0; 16],
     }
 }

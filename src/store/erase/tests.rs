@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines, Write, stdin, stdout};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -25,23 +25,32 @@ const PAGE: u64 = 4096;
 const HEAD_SLOT: usize = 512;
 
 struct Rig {
-    dir: TempDir,
+    /// Removed with the rig, if it made it.
+    _made: Option<TempDir>,
+    dir: PathBuf,
     kms: FileKms,
     key: KeyId,
     store: Store,
 }
 
 fn rig() -> Rig {
-    let dir = tempfile::tempdir().unwrap();
-    let kms = FileKms::create(&dir.path().join("kms"), "local").unwrap();
+    let made = tempfile::tempdir().unwrap();
+    let rig = rig_in(made.path());
+    Rig {
+        _made: Some(made),
+        ..rig
+    }
+}
+
+fn rig_in(dir: &Path) -> Rig {
+    let kms = FileKms::create(&dir.join("kms"), "local").unwrap();
     kms.create_key(Some("alias/offshoot-store")).unwrap();
     let key = kms.create_key(None).unwrap().id;
     let options = Options::new().segment_len(1 << 20).workers(0);
-    let store = options
-        .create(dir.path().join("store"), kms.clone())
-        .unwrap();
+    let store = options.create(dir.join("store"), kms.clone()).unwrap();
     Rig {
-        dir,
+        _made: None,
+        dir: dir.to_owned(),
         kms,
         key,
         store,
@@ -52,8 +61,8 @@ fn page(byte: u8) -> Vec<u8> {
     vec![byte; PAGE as usize]
 }
 
-/// `v` and `w` share what was written before the branch; `kept` has nothing of theirs. `w` is deleted.
-fn family(rig: &Rig) -> (Volume, Volume) {
+/// `v` and `w` share what was written before the branch; `kept` has nothing of theirs.
+fn heads(rig: &Rig) -> (Volume, Volume, Volume) {
     let v = rig.store.create_volume("v", 8 * PAGE, &rig.key).unwrap();
     let kept = rig.store.create_volume("kept", 8 * PAGE, &rig.key).unwrap();
     kept.write_all_at(&page(9), 0).unwrap();
@@ -64,6 +73,12 @@ fn family(rig: &Rig) -> (Volume, Volume) {
     // A checkpoint, so that tables hold all wrapped keys as well.
     rig.store.checkpoint().unwrap();
     v.write_all_at(&page(4), 2 * PAGE).unwrap();
+    (v, w, kept)
+}
+
+/// The same, and `w` is deleted.
+fn family(rig: &Rig) -> (Volume, Volume) {
+    let (v, w, kept) = heads(rig);
     w.delete().unwrap();
     (v, kept)
 }
@@ -84,7 +99,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 fn all_records(rig: &Rig) -> Vec<Record> {
     let geometry: Geometry = rig.store.0.segments.geometry();
     let mut records = Vec::new();
-    for (path, bytes) in files(&rig.dir.path().join("store")) {
+    for (path, bytes) in files(&rig.dir.join("store")) {
         let name = path.file_name().unwrap().to_str().unwrap();
         let Some(segment) = segment_of_file(name) else {
             continue;
@@ -113,7 +128,7 @@ fn opened(rig: &Rig) -> BTreeMap<KeyEpoch, Secret> {
 /// The same with some of the head keys only.
 fn opened_with(rig: &Rig, has: impl Fn(&HeadKeyId) -> bool) -> BTreeMap<KeyEpoch, Secret> {
     let store = rig.store.0.store_id();
-    let heads = fs::read(rig.dir.path().join("kms/heads")).unwrap();
+    let heads = fs::read(rig.dir.join("kms/heads")).unwrap();
     let ids = heads.chunks(HEAD_SLOT).skip(1).filter_map(|slot| {
         let id: [u8; 16] = slot.get(16..32)?.try_into().ok()?;
         Some(HeadKeyId(id)).filter(|id| id.0 != [0; 16] && has(id))
@@ -246,7 +261,29 @@ fn one_heads_key_opens_nothing_that_another_wrote_after_the_branch() {
 /// Bytes to look for, kept so that looking does not find them here.
 struct Needles(Vec<(String, [u8; 16])>);
 
+/// Where the child leaves what is to be looked for.
+const NEEDLES: &str = "needles";
+
 impl Needles {
+    /// Lines of what it is and the hidden bytes.
+    fn save(&self, path: &Path) {
+        let line = |(what, hidden): &(String, [u8; 16])| {
+            let hidden: Vec<String> = hidden.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{}\t{what}\n", hidden.concat())
+        };
+        fs::write(path, self.0.iter().map(line).collect::<String>()).unwrap();
+    }
+
+    fn load(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap();
+        let lines = text.lines().map(|line| {
+            let (hidden, what) = line.split_once('\t').unwrap();
+            let number = u128::from_str_radix(hidden, 16).unwrap();
+            (what.to_owned(), number.to_be_bytes())
+        });
+        Self(lines.collect())
+    }
+
     fn add(&mut self, what: &str, secret: &Secret) {
         // A key schedule may begin with half of the key.
         for (half, bytes) in secret.expose().chunks_exact(16).enumerate() {
@@ -323,25 +360,55 @@ fn in_memory(needles: &Needles) -> BTreeSet<String> {
 
 const CHILD: &str = "OFFSHOOT_TEST_ERASE_MEMORY";
 
-/// Not a test by itself: the child of the one below, so that nothing else runs in its memory.
+/// Says where it is and waits, so that somebody can look at the process from outside.
+fn pause(at: &str) {
+    // Not `print`, which the test harness keeps to itself.
+    writeln!(stdout(), "\n@ {at}").unwrap();
+    stdin().read_line(&mut String::new()).unwrap();
+}
+
+/// Not a test by itself: the child of those below, so that nothing else runs in its memory.
 #[test]
 fn memory_child() {
-    let Some(witness) = std::env::var_os(CHILD) else {
+    let Some(dir) = std::env::var_os(CHILD) else {
         return;
     };
-    let rig = rig();
-    let (v, kept) = family(&rig);
+    let dir = Path::new(&dir);
+    let rig = rig_in(dir);
+    let (v, w, kept) = heads(&rig);
+    let needles = keys_of(&rig, &[&v, &w]);
+    needles.save(&dir.join(NEEDLES));
+    w.delete().unwrap();
     for number in 0..8 {
         v.read_exact_at(&mut page(0), number * PAGE).unwrap();
         kept.read_exact_at(&mut page(0), number * PAGE).unwrap();
     }
+    let before = in_memory(&needles);
+    assert!(
+        before.len() >= 8,
+        "looking finds keys that are in use: {before:?}"
+    );
+    pause("open");
+    // The handle stays: its keys must go all the same.
+    v.clone().erase().unwrap();
+    let after = in_memory(&needles);
+    assert!(after.is_empty(), "left in memory: {after:?}");
+    let mut bytes = page(0);
+    kept.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, page(9));
+    pause("erased");
+    drop((v, rig));
+}
+
+/// The keys that open what `heads` wrote and shared: of the epochs, what is derived from them, head keys.
+fn keys_of(rig: &Rig, heads: &[&Volume]) -> Needles {
     let mut needles = Needles(Vec::new());
-    {
-        let store = &rig.store.0;
-        let record = store.head_of(&v.runtime).unwrap().record;
-        let keys = store.keys(&v.runtime).unwrap();
-        for id in line(&rig, &v) {
-            let head = store.head_of(&v.runtime).unwrap();
+    let store = &rig.store.0;
+    for volume in heads {
+        let record = store.head_of(&volume.runtime).unwrap().record;
+        let keys = store.keys(&volume.runtime).unwrap();
+        for id in line(rig, volume) {
+            let head = store.head_of(&volume.runtime).unwrap();
             let epoch = store
                 .epoch_key(&keys, &head, id, SlotAddr::default())
                 .unwrap();
@@ -351,49 +418,117 @@ fn memory_child() {
         }
         let kms: &dyn KeyService = &rig.kms;
         let secret = kms.head_key(&record.head_key, store.store_id(), record.resource_id);
-        needles.add("head key", &secret.unwrap());
+        needles.add(&format!("head key of {}", record.name), &secret.unwrap());
     }
-    let before = in_memory(&needles);
-    assert!(
-        before.len() >= 8,
-        "looking finds keys that are in use: {before:?}"
-    );
-    // The handle stays: its keys must go all the same.
-    v.clone().erase().unwrap();
-    let after = in_memory(&needles);
-    assert!(after.is_empty(), "left in memory: {after:?}");
-    let mut bytes = page(0);
-    kept.read_exact_at(&mut bytes, 0).unwrap();
-    assert_eq!(bytes, page(9));
-    // Nor do they lie in any file.
-    let mut found = BTreeSet::new();
-    for (_, bytes) in files(rig.dir.path()) {
-        needles.find(&bytes, &mut found);
-    }
-    assert!(found.is_empty(), "{found:?}");
-    fs::write(witness, "erased and gone").unwrap();
+    needles
 }
 
-/// What a core dump would have.
+/// A child that runs in a directory: what it says, and what it waits for.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(dir: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "store::erase::tests::memory_child",
+                "--nocapture",
+            ])
+            .env(CHILD, dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits until the child is there.
+    fn await_pause(&mut self, at: &str) {
+        let said: Vec<String> = self
+            .lines
+            .by_ref()
+            .map_while(Result::ok)
+            .take_while(|line| *line != format!("@ {at}"))
+            .collect();
+        let is_there = self.child.try_wait().unwrap().is_none();
+        assert!(is_there, "not {at}: {said:?}");
+    }
+
+    fn go_on(&mut self) {
+        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
+    }
+
+    fn end(mut self) {
+        self.go_on();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// A core dump of the child as it is, with the pages that it keeps out of dumps; `None` without gdb.
+    fn dump(&self, to: &Path) -> Option<Vec<u8>> {
+        let id = self.child.id().to_string();
+        let dumped = Command::new("gdb")
+            .args(["--batch", "-nx", "-p", &id])
+            .args(["-ex", "set use-coredump-filter off"])
+            .args(["-ex", "set dump-excluded-mappings on"])
+            .arg("-ex")
+            .arg(format!("generate-core-file {}", to.display()))
+            .arg("-ex")
+            .arg("detach")
+            .output();
+        dumped.ok()?;
+        fs::read(to).ok()
+    }
+}
+
+/// In the memory of the process, as it looks at itself, and in no file.
 #[test]
 fn what_is_erased_is_in_no_memory_and_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let witness = dir.path().join("witness");
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "store::erase::tests::memory_child",
-            "--nocapture",
-        ])
-        .env(CHILD, &witness)
-        .output()
-        .unwrap();
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let mut running = Running::start(dir.path());
+    running.await_pause("open");
+    running.go_on();
+    running.await_pause("erased");
+    let needles = Needles::load(&dir.path().join(NEEDLES));
+    let mut found = BTreeSet::new();
+    for (path, bytes) in files(dir.path()) {
+        if !path.ends_with(NEEDLES) {
+            needles.find(&bytes, &mut found);
+        }
+    }
+    assert!(found.is_empty(), "{found:?}");
+    running.end();
+}
+
+/// A core dump of the process, all of its memory in it: before the erase it has the keys, afterwards none, while the
+/// process still has the store open.
+#[test]
+#[expect(clippy::print_stdout, reason = "what was skipped")]
+fn a_core_dump_after_an_erase_has_no_key_that_opens_what_was_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = Running::start(dir.path());
+    running.await_pause("open");
+    let needles = Needles::load(&dir.path().join(NEEDLES));
+    let in_dump = |running: &Running, name: &str| {
+        let core = running.dump(&dir.path().join(name))?;
+        let mut found = BTreeSet::new();
+        needles.find(&core, &mut found);
+        Some(found)
+    };
+    let Some(before) = in_dump(&running, "core-before") else {
+        println!("SKIPPED: there is no gdb, or it may not look at other processes");
+        return running.child.kill().unwrap();
+    };
     assert!(
-        output.status.success() && witness.exists(),
-        "{stdout}{stderr}"
+        before.len() >= 8,
+        "a dump has the keys that are in use: {before:?}"
     );
+    running.go_on();
+    running.await_pause("erased");
+    let after = in_dump(&running, "core-after").unwrap();
+    assert!(after.is_empty(), "{after:?}");
+    running.end();
 }

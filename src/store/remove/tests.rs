@@ -2,6 +2,7 @@
 //! any order, checkpoints and crashes.
 
 mod accounts;
+mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,29 @@
+"""R1: the server of a store is killed (SIGKILL) at any moment, again and again; what clients were answered is there."""
+
+import threading
+
+from rig import Client, Ledger, Rig, Server, Store, count, expect, rng
+
+CYCLES = count("RIGS_CYCLES", 40, 300)
+
+with Rig() as rig:
+    store = Store(rig.path("home"))
+    ledger = Ledger(store)
+    ledger.create()
+    rig.result.update(cycles=0, writes=0, acknowledged=0)
+    for cycle in range(CYCLES):
+        random = rng(cycle)
+        before = ledger.sent
+        server = Server(store, rig.dir)
+        rig.undo("kill", "-9", str(server.process.pid))
+        client = Client(server.socket, Ledger.VOLUME)
+        killer = threading.Timer(random.uniform(0, 0.4), server.process.kill)
+        killer.start()
+        failed = ledger.work(client, random, lambda: False)
+        killer.join()
+        server.kill()
+        expect(not failed, f"cycle {cycle}: a request failed")
+        rig.result["acknowledged"] += ledger.flushed - before
+        ledger.check()
+        rig.result["writes"] += ledger.sent - before
+        rig.result["cycles"] += 1
