@@ -2,18 +2,30 @@
 //!
 //! A poisoned lock means that a thread panicked while it held it, which only a bug of ours can
 //! cause, so taking such a lock panics too.
+//!
+//! With `--cfg shuttle` they are those of the crate `shuttle`, which decides at each of them which
+//! thread goes on: `tests/shuttle`.
 
-pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-pub use std::sync::{Arc, Condvar, MutexGuard, OnceLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+#[cfg(not(shuttle))]
+use std::sync as primitive;
+
+#[cfg(shuttle)]
+use shuttle::sync as primitive;
+
+// Nothing waits for these two.
+pub use std::sync::{OnceLock, Weak};
+
+pub use primitive::atomic::{AtomicBool, AtomicU64, Ordering};
+pub use primitive::{Arc, Condvar, MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
 /// A lock that one holder has at a time.
 #[derive(Debug, Default)]
-pub struct Mutex<T>(std::sync::Mutex<T>);
+pub struct Mutex<T>(primitive::Mutex<T>);
 
 impl<T> Mutex<T> {
     /// Makes a lock around a value.
     pub fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
+        Self(primitive::Mutex::new(value))
     }
 
     /// Waits for the lock.
@@ -26,12 +38,12 @@ impl<T> Mutex<T> {
 
 /// A lock with many readers or one writer.
 #[derive(Debug, Default)]
-pub struct RwLock<T>(std::sync::RwLock<T>);
+pub struct RwLock<T>(primitive::RwLock<T>);
 
 impl<T> RwLock<T> {
     /// Makes a lock around a value.
     pub fn new(value: T) -> Self {
-        Self(std::sync::RwLock::new(value))
+        Self(primitive::RwLock::new(value))
     }
 
     /// Waits until there is no writer.
