@@ -14,7 +14,7 @@ use shuttle::thread;
 
 const PAGE: u64 = 4096;
 /// Schedules of a scenario, half of them at random, half by PCT (Burckhardt et al., ASPLOS 2010).
-const SCHEDULES: usize = 600;
+const SCHEDULES: usize = 3_000;
 const SCHEDULES_VARIABLE: &str = "OFFSHOOT_SCHEDULES";
 /// Changes of thread that PCT puts where they may matter.
 const DEPTH: usize = 3;
