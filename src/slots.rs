@@ -115,15 +115,15 @@ impl SlotSet {
         self.bitmap_of(segment)
             .map_or(0, |(bitmap, range)| bitmap.range_cardinality(range) as u32)
     }
-}
 
-#[cfg(test)]
-impl SlotSet {
     /// Whether a slot is in the set.
     pub fn contains(&self, at: SlotAddr) -> bool {
         self.0.contains(number(at))
     }
+}
 
+#[cfg(test)]
+impl SlotSet {
     /// How many slots both have.
     pub fn common_len(&self, other: &Self) -> u64 {
         self.0.intersection_len(&other.0)
