@@ -16,3 +16,4 @@ mod ranges;
 mod stats;
 mod stores;
 mod support;
+mod torture;
