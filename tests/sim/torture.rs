@@ -17,7 +17,7 @@ fn plan(seed: u64, cases: u64, planted: Planted) -> Plan {
 /// A longer campaign sets `OFFSHOOT_TORTURE` to `FROM..TO`, the seeds.
 #[test]
 fn random_histories_survive_crashes_faults_and_lies() {
-    let range = std::env::var("OFFSHOOT_TORTURE").unwrap_or_else(|_| "1..151".to_owned());
+    let range = std::env::var("OFFSHOOT_TORTURE").unwrap_or_else(|_| "1..81".to_owned());
     let (from, to) = range.split_once("..").expect("FROM..TO");
     let (from, to) = (from.parse::<u64>().unwrap(), to.parse::<u64>().unwrap());
     let (tally, found) = torture(&plan(from, to - from, Planted::Nothing), &|_| true);
