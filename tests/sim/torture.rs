@@ -61,7 +61,7 @@ fn an_early_acknowledgement_is_found_and_the_history_made_short() {
         "after {} cases; {ops} operations instead of {before}: {}",
         tally.cases, found.shortest
     );
-    assert!(ops <= 3 && ops <= before, "{}", found.shortest);
+    assert!(ops <= 5 && ops < before, "{}", found.shortest);
     assert!(
         found.shortest_why.contains("but may hold only"),
         "{}",

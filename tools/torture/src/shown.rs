@@ -36,7 +36,8 @@ pub fn timed<T>(what: &str, run: impl FnOnce() -> Result<T, String>) -> Result<T
     }
 }
 
-fn processor_time() -> Duration {
+/// What the thread has run so far.
+pub fn processor_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use offshoot::Error;
 use offshoot::check::{CheckOptions, Report};
@@ -21,7 +21,7 @@ use crate::ops::{KEY_OPS, MORE_OPS, OPS, Op, Start, starts};
 use crate::oracle::{self, case_of, check, crashed};
 use crate::rig::Host;
 use crate::run::{Capture, Planted, Run, Where, happened_not};
-use crate::shown::{Shown, fits, show, timed};
+use crate::shown::{Shown, fits, processor_time, show, timed};
 
 /// Rounds of a history at most: each ends with a crash that the next one goes on from.
 const ROUNDS_MAX: usize = 6;
@@ -29,7 +29,7 @@ const ROUNDS_MAX: usize = 6;
 const OPS_MAX: usize = 8;
 /// A recovery may crash, and the recovery from that, and once more.
 const DEPTH_MAX: u32 = 3;
-/// How long is tried to make a history shorter.
+/// How long is tried to make a history shorter, by the time of the thread.
 const SHRINK_FOR: Duration = Duration::from_secs(30);
 
 /// A history: all that it does follows from this.
@@ -648,10 +648,10 @@ fn fsck(machine: &SimMachine, seed: u64) -> Result<Option<Report>, String> {
 
 /// Makes the history shorter as long as it fails.
 fn shrink(found: &mut Found, planted: Planted) {
-    let began = Instant::now();
+    let began = processor_time();
     'again: loop {
         for smaller in found.shortest.smaller() {
-            if began.elapsed() > SHRINK_FOR {
+            if processor_time() - began > SHRINK_FOR {
                 return;
             }
             if let Err(why) = play(&smaller, planted, Effort::All, &mut Tally::default()) {
