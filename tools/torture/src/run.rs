@@ -169,7 +169,10 @@ impl Run {
                     shared.tracker.acknowledge();
                 }
             }
-            Err(error) if happened_not(error) => shared.tracker = before,
+            // An erasure that finds the disk full has destroyed keys before, as the guarantees say.
+            Err(error) if happened_not(error) && !matches!(action, Action::Erase { .. }) => {
+                shared.tracker = before;
+            }
             Err(_) => shared.tracker.fail(action),
         }
         done
