@@ -77,13 +77,15 @@ pub use crate::error::{Damage, Error, Kind, Result};
 pub use crate::file_kms::{AliasInfo, AuditLine, AuditReport, FileKms, KeyInfo};
 pub use crate::format::catalog::{HeadKind, HeadState};
 pub use crate::format::quota::Quota;
+pub use crate::format::scrub::{ScrubFault, ScrubFinding};
 pub use crate::kms::{Context, HeadKeyInfo, KeyService, KmsError, Mark};
 pub use crate::source::{Clock, Random};
 pub use crate::store::{
     Charge, Cursor, DeletionPart, DeletionPlan, DeletionProtection, ErasePlan, Import, Machine,
     Options, Pin, PinInfo, QuotaInfo, Reclaimed, Rekey, RekeyPlan, RekeyStart, RekeyStep, Repaired,
-    Revocation, RewrapPlan, SharedWith, Snapshot, SnapshotInfo, SnapshotType, SpaceInfo,
-    StillReadable, Store, StoreInfo, StoreStats, Usage, Volume, VolumeInfo,
+    Revocation, RewrapPlan, Scrub, ScrubOptions, ScrubState, ScrubStep, SharedWith, Snapshot,
+    SnapshotInfo, SnapshotType, SpaceInfo, StillReadable, Store, StoreInfo, StoreStats, Usage,
+    Volume, VolumeInfo,
 };
 pub use crate::units::{
     HeadId, HeadKeyId, KeyEpoch, KeyId, KeyState, LineageEpoch, Location, PackId, PageNo,

@@ -37,6 +37,11 @@ impl SlotSet {
         self.0.remove_range(first..first + u64::from(count))
     }
 
+    /// Whether a slot is in the set.
+    pub fn contains(&self, at: SlotAddr) -> bool {
+        self.0.contains(number(at))
+    }
+
     /// How many slots there are.
     pub fn len(&self) -> u64 {
         self.0.len()
@@ -114,11 +119,6 @@ impl SlotSet {
     pub fn count_in(&self, segment: SegmentId) -> u32 {
         self.bitmap_of(segment)
             .map_or(0, |(bitmap, range)| bitmap.range_cardinality(range) as u32)
-    }
-
-    /// Whether a slot is in the set.
-    pub fn contains(&self, at: SlotAddr) -> bool {
-        self.0.contains(number(at))
     }
 }
 

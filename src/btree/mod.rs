@@ -18,6 +18,7 @@ mod own;
 mod read;
 mod remove;
 mod table;
+mod visit;
 mod write;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ pub use crate::btree::iter::Iter;
 pub use crate::btree::node::{Child, Node, NodeSource};
 pub use crate::btree::own::Found;
 pub use crate::btree::table::PageTable;
+pub use crate::btree::visit::Visitor;
 
 /// A page table. A clone costs nothing and shares every node.
 ///

@@ -108,6 +108,8 @@ codes! {
         "A packed file belongs to another store or segment length."
     SPARE_LENGTH RedundancyLost => Checkpoints "OF-0212 spare-length"
         "A spare is not as long as a segment, or cannot be opened: the next open for writing removes it."
+    SCRUB_RECORD RedundancyLost "OF-0213 scrub-record"
+        "The record of scrubs is damaged: what it said is lost, and the next scrub begins anew and writes another."
 
     BATCH_LOST CorruptMetadata "OF-0301 batch-lost"
         "The log ends before a batch that was durable: what follows is lost, not torn."

@@ -115,6 +115,19 @@ impl<'a> Files<'a> {
         file.len().map_err(trouble)
     }
 
+    /// Bytes that a file takes on the disk, if that can be told.
+    pub fn allocated_len(&self, name: &str) -> Option<u64> {
+        self.disk.allocated_len(name).ok()
+    }
+
+    /// The first slot from one on that may hold something else than a hole; `None` if there is none, or
+    /// if that cannot be told.
+    pub fn next_data(&self, name: &str, slot: u32) -> Option<u32> {
+        let file = self.open_named(name, &mut self.open.lock()).ok()?;
+        let data = file.next_data(slot_offset(slot)).ok()??;
+        u32::try_from(data / SLOT_LEN as u64).ok()
+    }
+
     /// Whole slots that a segment file has; 0 if it cannot be opened.
     pub fn slot_count(&self, segment: SegmentId) -> u32 {
         let file = self.slot_file(FileId::Segment(segment));
@@ -127,6 +140,18 @@ impl<'a> Files<'a> {
     pub fn read_named(&self, name: &str, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
         let file = self.open_named(name, &mut self.open.lock())?;
         read_slots(&*file, first, count)
+    }
+
+    /// All of a file that has no more than so many bytes.
+    pub fn read_all(&self, name: &str, len_max: u64) -> Result<Vec<u8>, Trouble> {
+        let file = self.open_named(name, &mut self.open.lock())?;
+        let len = file.len().map_err(trouble)?;
+        if len > len_max {
+            return Err(Damage::OutOfRange("length").into());
+        }
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| Damage::Truncated)?];
+        file.read_exact_at(&mut bytes, 0).map_err(trouble)?;
+        Ok(bytes)
     }
 
     /// Slots of a segment.

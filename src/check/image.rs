@@ -25,10 +25,14 @@ use crate::units::{SegmentId, Seq, SlotAddr};
 pub(super) struct Image<'a> {
     pub files: Files<'a>,
     pub superblock: Superblock,
+    /// The one before it, if it is there.
+    pub older: Option<Superblock>,
     /// The superblock was written by a holder of the store key.
     pub authenticated: bool,
     /// Tables could be read, so the state is all there is.
     pub complete: bool,
+    /// Whether the log is applied to the state: not to one that nothing is known of.
+    applies_log: bool,
     pub state: State,
     /// The moment that the tables are of.
     pub start: Position,
@@ -60,10 +64,18 @@ impl<'a> Image<'a> {
         };
         let start = match depth {
             options::Depth::Quick => None,
-            options::Depth::Structure => read_tables(&files, &chosen, findings),
+            options::Depth::Structure | options::Depth::Salvage => {
+                read_tables(&files, &chosen, findings)
+            }
+        };
+        let complete = start.is_some();
+        let start = match depth {
+            options::Depth::Salvage => start.or_else(|| salvage_tables(&files, &chosen)),
+            _ => start,
         };
         let mut image = Image {
-            complete: start.is_some(),
+            complete,
+            applies_log: start.is_some(),
             authenticated: chosen.authenticated,
             state: State::default(),
             start: chosen.newest.position,
@@ -74,6 +86,7 @@ impl<'a> Image<'a> {
             left_at: HashMap::new(),
             kept_from: kept_from(&chosen),
             superblock: chosen.newest.clone(),
+            older: chosen.older.clone(),
             files,
         };
         if let Some((position, tables)) = start {
@@ -86,9 +99,13 @@ impl<'a> Image<'a> {
         let key = chosen.keys.as_ref().map(|keys| &keys.log);
         let bodies = match depth {
             options::Depth::Quick => Depth::Headers,
-            options::Depth::Structure => Depth::Bodies,
+            options::Depth::Structure | options::Depth::Salvage => Depth::Bodies,
         };
         image.roll_forward(key, bodies, findings);
+        let newest = chosen.newest.position;
+        if depth == options::Depth::Salvage && image.end.seq < newest.seq {
+            image.go_on_from(&chosen.newest, key, findings);
+        }
         if let Some(older) = &chosen.older
             && depth == options::Depth::Structure
         {
@@ -164,9 +181,20 @@ impl<'a> Image<'a> {
         self.end = end;
     }
 
+    /// Goes on from the newest checkpoint where the log from the older one is cut off before it: with what is
+    /// left of its tables, and the log after it.
+    fn go_on_from(&mut self, newest: &Superblock, key: Option<&Secret>, findings: &mut Findings) {
+        let (tables, _) = tables::salvage(&self.files, newest, &mut Findings::default());
+        self.state.absorb(tables.state);
+        self.headers.extend(tables.batches);
+        self.complete = false;
+        self.end = newest.position;
+        self.roll_forward(key, Depth::Bodies, findings);
+    }
+
     /// Finds out where virtual segments are by the end of the log: before any node is read.
     fn load_packs(&mut self, links: &[Link], findings: &mut Findings) {
-        if !self.complete {
+        if !self.applies_log {
             return;
         }
         for link in links.iter().filter(|link| link.malformed.is_none()) {
@@ -181,6 +209,8 @@ impl<'a> Image<'a> {
 
     fn replay(&mut self, links: Vec<Link>, start: Position, findings: &mut Findings) {
         let mut before = start.end;
+        // What the log changes in what is lost would only say again that it is lost.
+        let mut of_lost = Findings::default();
         for link in links {
             if before.segment != link.at.segment && before.segment.0 > 0 {
                 self.left_at.insert(before.segment, before.slot);
@@ -191,11 +221,15 @@ impl<'a> Image<'a> {
             self.headers.push((link.at, link.header_slots));
             let geometry = &self.superblock.geometry;
             if link.malformed.is_none()
-                && self.complete
+                && self.applies_log
                 && let Ok(head) = self.files.batch(link.at, geometry)
             {
                 summaries::verify(&head, &self.files, geometry, findings);
-                replay::apply(&mut self.state, &head, &self.files, geometry, findings);
+                let of_records = match self.complete {
+                    true => &mut *findings,
+                    false => &mut of_lost,
+                };
+                replay::apply(&mut self.state, &head, &self.files, geometry, of_records);
             }
             // A batch that fits proves its segment, whether or not a record names it.
             let segment = link.at.segment;
@@ -249,6 +283,21 @@ fn read_tables(
         }
     }
     None
+}
+
+/// What is left of the tables of the newest superblock; if nothing is, of those of the older one.
+fn salvage_tables(files: &Files<'_>, chosen: &Chosen) -> Option<(Position, Tables)> {
+    let superblocks = std::iter::once(&chosen.newest).chain(&chosen.older);
+    let mut left = superblocks.map(|superblock| {
+        // What is damaged was reported when they were read.
+        let (tables, _) = tables::salvage(files, superblock, &mut Findings::default());
+        (superblock.position, tables)
+    });
+    let newest = left.next()?;
+    match newest.1.batches.is_empty() {
+        true => left.next().or(Some(newest)),
+        false => Some(newest),
+    }
 }
 
 /// The first segment that the log is read from, by either superblock.

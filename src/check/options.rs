@@ -24,6 +24,8 @@ pub(super) enum Depth {
     /// Tables and page tables, too.
     #[default]
     Structure,
+    /// The same, to look at and not to judge: of tables that are damaged, what is left.
+    Salvage,
 }
 
 /// A share of all pages: which ones follows from the seed, so that each run can take others.

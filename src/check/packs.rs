@@ -17,12 +17,15 @@ use crate::units::{PackId, SegmentId, SlotAddr};
 #[derive(Debug, Default)]
 pub(super) struct Packed(HashMap<SegmentId, Part>);
 
+/// A run of slots of a virtual segment, and its place in the file.
+pub(super) type Placed = (Range<u32>, u32);
+
 /// What a pack holds of a virtual segment.
 #[derive(Debug)]
 struct Part {
     pack: PackId,
     /// Runs of its slots, each with its place in the file; `None` if the index cannot be read.
-    runs: Option<Vec<(Range<u32>, u32)>>,
+    runs: Option<Vec<Placed>>,
 }
 
 impl Packed {
@@ -35,6 +38,18 @@ impl Packed {
     pub fn has(&self, at: SlotAddr, count: u32) -> Option<bool> {
         let part = self.0.get(&at.segment)?;
         Some(part.runs.is_none() || part.place(at.slot, count).is_some())
+    }
+
+    /// The virtual segments in a pack, each with runs of its slots and where each run is in the file.
+    pub fn parts_of(&self, pack: PackId) -> impl Iterator<Item = (SegmentId, &[Placed])> {
+        let parts = self.0.iter().filter(move |(_, part)| part.pack == pack);
+        parts.map(|(&segment, part)| (segment, part.runs.as_deref().unwrap_or_default()))
+    }
+
+    /// Runs of the slots of a virtual segment that is in a pack, and where each is in the file.
+    pub fn runs_of(&self, segment: SegmentId) -> Option<&[Placed]> {
+        let part = self.0.get(&segment)?;
+        Some(part.runs.as_deref().unwrap_or_default())
     }
 
     /// The pack of a slot, and its place there.
@@ -156,7 +171,7 @@ fn index(
     Some(index)
 }
 
-fn runs(part: &PackPart, mut place: u32) -> Vec<(Range<u32>, u32)> {
+fn runs(part: &PackPart, mut place: u32) -> Vec<Placed> {
     let runs = part.runs.iter().map(|run| {
         let first = place;
         place = place.saturating_add(run.end - run.start);

@@ -9,6 +9,7 @@ use crate::check::image::Image;
 use crate::check::superblocks::FILES;
 use crate::error::Damage;
 use crate::format::pack::pack_of_file;
+use crate::format::scrub::{SCRUB_FILE, SCRUB_LEN_MAX, ScrubRecord};
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file, spare_of_file};
 use crate::units::{PackId, SegmentId, SlotAddr};
 
@@ -43,6 +44,8 @@ pub(super) fn check(image: &Image<'_>, findings: &mut Findings) -> Counts {
         } else if spare_of_file(name).is_some() {
             counts.spares += 1;
             check_spare(image, name, findings);
+        } else if name == SCRUB_FILE {
+            check_scrub(image, findings);
         } else if name.ends_with(".tmp") {
             counts.leftover_files += 1;
         } else if name != "lock" && !FILES.contains(&name.as_str()) {
@@ -64,6 +67,16 @@ pub(super) fn check(image: &Image<'_>, findings: &mut Findings) -> Counts {
         }
     }
     counts
+}
+
+/// What scrubs have come to: nothing depends on it.
+fn check_scrub(image: &Image<'_>, findings: &mut Findings) {
+    let location = format!("file {SCRUB_FILE}");
+    let read = image.files.read_all(SCRUB_FILE, SCRUB_LEN_MAX);
+    let store = image.superblock.store_id;
+    if let Err(trouble) = read.and_then(|bytes| Ok(ScrubRecord::decode(&bytes, store)?)) {
+        findings.add(codes::SCRUB_RECORD, location, trouble);
+    }
 }
 
 /// What is in a spare means nothing; its length does.

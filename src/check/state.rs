@@ -74,9 +74,19 @@ impl Head {
 
     /// What a page is, by the log or else by the tree.
     pub fn entry(&self, files: &Files<'_>, page: PageNo) -> Result<Option<Entry>, Trouble> {
+        self.entry_by(files, page, &mut |_| {})
+    }
+
+    /// The same, and tells by which nodes; of those the last is the one that cannot be read, if so.
+    pub fn entry_by(
+        &self,
+        files: &Files<'_>,
+        page: PageNo,
+        note: &mut dyn FnMut(SlotAddr),
+    ) -> Result<Option<Entry>, Trouble> {
         match (self.spans.get(page), self.root) {
             (Some(value), _) => Ok(value),
-            (None, Some(root)) => find(files, root, page),
+            (None, Some(root)) => find(files, root, page, note),
             (None, None) => Ok(None),
         }
     }
@@ -133,9 +143,15 @@ impl Head {
 }
 
 /// Looks a page up in a tree.
-fn find(files: &Files<'_>, root: NodeRef, page: PageNo) -> Result<Option<Entry>, Trouble> {
+fn find(
+    files: &Files<'_>,
+    root: NodeRef,
+    page: PageNo,
+    note: &mut dyn FnMut(SlotAddr),
+) -> Result<Option<Entry>, Trouble> {
     let mut at = root;
     loop {
+        note(at.at);
         // Levels fall by one, or the node does not decode: this ends.
         match &files.node(&at)?.items {
             Items::Leaf(pages) => {
@@ -191,6 +207,19 @@ impl State {
         };
         let next = self.salts.range(at..).find(|(next, _)| **next > at);
         Some(from..next.map_or(end, |(&next, _)| next.min(end)))
+    }
+
+    /// Takes over what a later state, of which parts are lost, knows better.
+    pub fn absorb(&mut self, later: Self) {
+        self.heads.extend(later.heads);
+        self.lineages.extend(later.lineages);
+        self.key_epochs.extend(later.key_epochs);
+        self.segments.extend(later.segments);
+        self.salts.extend(later.salts);
+        self.live.add(&later.live);
+        for record in later.packs.into_values() {
+            self.add_pack(record);
+        }
     }
 
     /// Takes up a record of a table batch.

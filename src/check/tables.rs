@@ -24,18 +24,36 @@ pub(super) fn read(
     superblock: &Superblock,
     findings: &mut Findings,
 ) -> Option<Tables> {
+    let (tables, is_whole) = salvage(files, superblock, findings);
+    is_whole.then_some(tables)
+}
+
+/// Reads the tables that a superblock names as far back as each batch proves the one before, and says
+/// whether that is all of them.
+pub(super) fn salvage(
+    files: &Files<'_>,
+    superblock: &Superblock,
+    findings: &mut Findings,
+) -> (Tables, bool) {
     let mut tables = Tables::default();
     let mut next = superblock.tables;
     let mut expected_part = None;
     // Hashes go backwards in time, so this cannot go round.
     let mut batches = Vec::new();
+    let mut is_whole = true;
     while let Some(table) = next {
-        let (records, part, previous, header_slots) = batch(files, superblock, &table, findings)?;
+        let Some((records, part, previous, header_slots)) =
+            batch(files, superblock, &table, findings)
+        else {
+            is_whole = false;
+            break;
+        };
         let in_order = expected_part.is_none_or(|expected| part == expected);
         if !in_order || (part == 0) != previous.is_none() {
             let message = format!("part {part} is not in its place");
             findings.add(codes::TABLE_ORDER, table.at, message);
-            return None;
+            is_whole = false;
+            break;
         }
         expected_part = part.checked_sub(1);
         tables.batches.push((table.at, header_slots));
@@ -47,7 +65,7 @@ pub(super) fn read(
             tables.state.add_table_record(record, at, findings);
         }
     }
-    Some(tables)
+    (tables, is_whole)
 }
 
 type Part = (Vec<Record>, u32, Option<TableRef>, u32);

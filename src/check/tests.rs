@@ -11,6 +11,7 @@ mod docs;
 mod engine;
 mod flips;
 mod hostile;
+mod looks;
 mod mutants;
 mod packs;
 mod store;

@@ -13,7 +13,7 @@ use crate::format::layout::disk_struct;
 use crate::format::superblock::FORMAT_VERSION;
 use crate::units::{SLOT_LEN, SegmentId, Seq, SlotAddr};
 
-const MAGIC: [u8; 8] = *b"OFFSHBAT";
+pub(crate) const MAGIC: [u8; 8] = *b"OFFSHBAT";
 /// The CRC-32 covers all after it.
 const CRC_END: usize = 12;
 /// The chain value covers all after it.

@@ -14,6 +14,7 @@ pub mod node;
 pub mod pack;
 pub mod quota;
 pub mod record;
+pub mod scrub;
 pub mod segment;
 pub mod slots;
 pub mod summary;

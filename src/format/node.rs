@@ -18,7 +18,7 @@ pub const NODE_ITEMS_MAX: usize = 78;
 /// The highest level a node may have. 8 levels of 78 hold more than 2^50 pages.
 pub const LEVEL_MAX: u8 = 10;
 
-const MAGIC: [u8; 4] = *b"OFND";
+pub(crate) const MAGIC: [u8; 4] = *b"OFND";
 
 disk_struct! {
     /// The start of a node.

@@ -15,7 +15,7 @@ use crate::format::slots::DiskSlotRun;
 use crate::format::superblock::{FORMAT_VERSION, SEGMENT_SLOTS_MAX};
 use crate::units::{PackId, SLOT_LEN, SegmentId, StoreId};
 
-const MAGIC: [u8; 8] = *b"OFFSHPAK";
+pub(crate) const MAGIC: [u8; 8] = *b"OFFSHPAK";
 /// The CRC-32 covers all after it.
 const CRC_END: usize = 12;
 

@@ -10,7 +10,7 @@ use crate::format::layout::disk_struct;
 use crate::format::superblock::FORMAT_VERSION;
 use crate::units::{SegmentId, StoreId};
 
-const MAGIC: [u8; 8] = *b"OFFSHSEG";
+pub(crate) const MAGIC: [u8; 8] = *b"OFFSHSEG";
 const CRC_AT: usize = 4092;
 
 disk_struct! {

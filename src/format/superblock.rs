@@ -20,7 +20,7 @@ pub const STORE_KEY_LEN_MAX: usize = 128;
 /// Most slots of a segment: 1 GiB.
 pub const SEGMENT_SLOTS_MAX: u32 = 1 << 18;
 
-const MAGIC: [u8; 8] = *b"OFFSHOOT";
+pub(crate) const MAGIC: [u8; 8] = *b"OFFSHOOT";
 const FLAG_CLEAN: u32 = 1;
 /// Where the keyed hash starts: it covers all before.
 const MAC_AT: usize = 4060;

@@ -1,5 +1,6 @@
 mod packs;
 mod records;
+mod scrub;
 mod slots;
 
 use zerocopy::IntoBytes;

@@ -27,6 +27,17 @@ pub struct Candidate {
     slot: Vec<u8>,
 }
 
+/// A copy of a superblock that is not there, or not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostCopy {
+    /// The file that it should be in.
+    pub file: &'static str,
+    /// The slot there.
+    pub slot: u32,
+    /// It is one of the superblock before the newest.
+    pub older: bool,
+}
+
 impl Candidate {
     /// Where a recovery from it begins to read the log.
     pub fn log_start(&self) -> SlotAddr {
@@ -141,6 +152,30 @@ impl Superblocks {
         Ok((Self { files }, found))
     }
 
+    /// The copies of superblock `generation` and of the one before that are not there, each with its place and
+    /// what is wrong with it. Nobody may write any meanwhile.
+    pub fn lost_copies(disk: &dyn Disk, generation: u64, key: &Secret) -> Vec<(LostCopy, Damage)> {
+        let mut lost = Vec::new();
+        let copies = (0..).zip(NAMES);
+        let mut unwritten = 0;
+        for ((mirror, file), older) in copies.flat_map(|it| [(it, false), (it, true)]) {
+            let Some(expected) = generation.checked_sub(older.into()) else {
+                continue;
+            };
+            let slot = (expected % 2) as u32;
+            let copy = LostCopy { file, slot, older };
+            let read = read_copy(disk, &copy);
+            unwritten += u64::from(older && read.as_ref().is_ok_and(|bytes| is_zero(bytes)));
+            let whole = read.and_then(|bytes| check_copy(&bytes, mirror, expected, key));
+            lost.extend(whole.err().map(|damage| (copy, damage)));
+        }
+        // Before the second superblock of a store there is none before the newest.
+        if unwritten == NAMES.len() as u64 {
+            lost.retain(|(copy, _)| !copy.older);
+        }
+        lost
+    }
+
     /// Replaces files that are not there, or not of two slots, by such that hold what those held.
     /// Durable on return. Where no superblock is left nothing is made.
     pub fn mend_files(disk: &dyn Disk) -> Result<()> {
@@ -185,6 +220,34 @@ impl Superblocks {
     pub fn files(&self) -> impl Iterator<Item = &Arc<dyn DiskFile>> {
         self.files.iter().flatten()
     }
+}
+
+fn read_copy(disk: &dyn Disk, copy: &LostCopy) -> Result<Vec<u8>, Damage> {
+    let mut bytes = vec![0; SLOT_LEN];
+    let offset = u64::from(copy.slot) * SLOT_LEN as u64;
+    let file = disk.open(copy.file, Access::Read);
+    let read = file.and_then(|file| file.read_exact_at(&mut bytes, offset));
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Damage::Missing,
+        io::ErrorKind::UnexpectedEof => Damage::Truncated,
+        _ => Damage::Inconsistent("it cannot be read"),
+    })?;
+    Ok(bytes)
+}
+
+fn check_copy(bytes: &[u8], mirror: u32, generation: u64, key: &Secret) -> Result<(), Damage> {
+    let superblock = Superblock::decode(bytes, mirror)?;
+    if superblock.generation != generation {
+        return Err(Damage::WrongIdentity);
+    }
+    match Superblock::is_authentic(bytes, key) {
+        true => Ok(()),
+        false => Err(Damage::BadTag),
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 fn offset(superblock: &Superblock) -> u64 {

@@ -180,6 +180,31 @@ impl Segments {
         read.map_err(|error| self.failed("read", at, error))
     }
 
+    /// Reads slots past the cache of the operating system where the file system can do that: so from the
+    /// medium. `buf` is whole blocks of memory.
+    pub fn read_slots_directly(&self, at: SlotAddr, buf: &mut [u8]) -> Result<()> {
+        let holder = self.holder(at.segment, self.table.place(at.segment))?;
+        let slot = holder.place(at, buf.len())?;
+        let open = || {
+            let opened = self.disk.open(&holder.name(), Access::Bulk);
+            opened.map_err(|error| self.failed("open", at, error))
+        };
+        let direct = self.with_descriptors(open)?;
+        let read = match direct.read_exact_at(buf, offset(slot)) {
+            // It wants larger blocks than ours.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                holder.file().read_exact_at(buf, offset(slot))
+            }
+            read => read,
+        };
+        read.map_err(|error| self.failed("read", at, error))
+    }
+
+    /// The salt that pages in a slot are sealed under, if it is known.
+    pub fn salt(&self, at: SlotAddr) -> Option<Salt> {
+        self.table.look_up(at).0
+    }
+
     /// The first slot from `at` on, in its segment, that may have been written.
     pub fn next_written(&self, at: SlotAddr) -> Result<Option<u32>> {
         let segment = self.get(at.segment)?;

@@ -42,6 +42,14 @@ impl Holder {
         }
     }
 
+    /// The name of the file, as long as it is what it was.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Segment(segment) => FileId::Segment(segment.id()).name(),
+            Self::Pack(pack) => FileId::Pack(pack.id()).name(),
+        }
+    }
+
     /// The slot of the file in which so many bytes of a virtual segment begin.
     pub fn place(&self, at: SlotAddr, len: usize) -> Result<u32> {
         let count = len.div_ceil(SLOT_LEN) as u32;

@@ -77,6 +77,8 @@ pub(super) struct Inner {
     pub runtimes: Mutex<HashMap<HeadId, Arc<Runtime>>>,
     /// Set when what is on disk is not known any more.
     pub poisoned: AtomicBool,
+    /// Whether somebody scrubs.
+    pub is_scrubbed: AtomicBool,
     /// Set by `close`.
     pub closed: AtomicBool,
     /// Wakes the thread that makes checkpoints, if there is one.

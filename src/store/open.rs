@@ -187,6 +187,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         salt: Mutex::default(),
         runtimes: Mutex::default(),
         poisoned: AtomicBool::new(false),
+        is_scrubbed: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         bell: (options.workers > 0 && !read_only).then(Bell::default),
         lock: Mutex::new(Some(guard)),

@@ -7,10 +7,11 @@ use std::path::Path;
 use offshoot::format::batch::BatchHead;
 use offshoot::format::pack::{PackIndex, PackPart};
 use offshoot::format::record::Record;
+use offshoot::format::scrub::ScrubRecord;
 use offshoot::format::segment::segment_of_file;
-use offshoot::{PackId, SegmentId, SlotAddr, StoreId};
+use offshoot::{HeadId, PackId, PageNo, ScrubFault, ScrubFinding, SegmentId, SlotAddr, StoreId};
 
-use crate::targets::SLOT_LEN;
+use crate::targets::{SCRUBBED, SLOT_LEN};
 
 /// The target, the name of the input, and the input.
 type Seed = (&'static str, String, Vec<u8>);
@@ -44,9 +45,38 @@ fn pack() -> [Seed; 2] {
     ]
 }
 
+/// A record of scrubs that says all that one can.
+fn scrub() -> Seed {
+    let finding = |fault| ScrubFinding {
+        fault,
+        pass: 2,
+        first_at_ms: 1,
+        last_at_ms: 2,
+        at: Some(SlotAddr {
+            segment: SegmentId(1),
+            slot: 9,
+        }),
+        head: Some("volume \"pg\"".to_owned()),
+        page: None,
+        message: "its checksum does not match".to_owned(),
+    };
+    let record = ScrubRecord {
+        pass: 2,
+        began_at_ms: 5,
+        next: Some((HeadId(3), PageNo(70))),
+        only: vec![HeadId(3)],
+        done_bytes: 4096,
+        ended_at_ms: Some(3),
+        findings: ScrubFault::all().map(finding).into(),
+        more: 1,
+    };
+    ("scrub", "made".to_owned(), record.encode(SCRUBBED))
+}
+
 pub fn all() -> Vec<Seed> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v0");
     let mut seeds = Vec::from(pack());
+    seeds.push(scrub());
     for (name, bytes) in files(&golden.join("store")) {
         for (number, slot) in bytes.chunks_exact(SLOT_LEN).enumerate() {
             let file = format!("{name}-{number}");

@@ -18,6 +18,7 @@ mod quota;
 mod rekey;
 mod rollback;
 mod room;
+mod scrub;
 mod sparse;
 mod stats;
 mod threads;

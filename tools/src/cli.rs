@@ -31,7 +31,7 @@ Example:
 
 Exit codes: 0 done, 1 failed, 2 usage, 10 no store there, 11 locked, 12 key unavailable or wrong
 KMS, 13 access denied, 14 not found, 15 already exists, 16 its state forbids it, 17 limit or no
-space, 18 integrity, 130 interrupted. `fsck` has its own: see `offshoot fsck --help`.";
+space, 18 integrity, 130 interrupted; `store scrub` 4 damage found. `fsck` has its own: see `offshoot fsck --help`.";
 
 /// Options of every command.
 #[derive(Args, Debug)]

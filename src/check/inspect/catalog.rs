@@ -1,7 +1,7 @@
 //! The catalog: what a checkpoint and the log after it say there is.
 
 use crate::check::inspect::lineage::{LineageView, view};
-use crate::check::inspect::load;
+use crate::check::inspect::{Loaded, Problem, load};
 use crate::check::lock_shared;
 use crate::error::Result;
 use crate::io::Disk;
@@ -39,12 +39,16 @@ pub struct CatalogView {
     pub segments: Vec<(SegmentId, u32)>,
     /// The salts, each with the place from which it is used.
     pub salts: Vec<(SlotAddr, [u8; 12])>,
+    /// The tables could be read in full: what is not here is not there.
+    pub complete: bool,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
 }
 
 /// Reads the catalog.
 pub fn catalog(disk: &dyn Disk, kms: Option<&dyn KeyService>) -> Result<CatalogView> {
     let _guard = lock_shared(disk)?;
-    let image = load(disk, kms)?;
+    let Loaded { image, problems } = load(disk, kms)?;
     // Those of tables come first, then those of the log.
     let table_count = image
         .headers
@@ -65,6 +69,8 @@ pub fn catalog(disk: &dyn Disk, kms: Option<&dyn KeyService>) -> Result<CatalogV
         next_head: image.superblock.next.head,
         next_lineage: image.superblock.next.lineage,
         next_key_epoch: image.superblock.next.key_epoch,
+        complete: image.complete,
+        problems,
         lineage: view(&image.state),
         segments: segments.map(|it| (it.segment, it.slot_count)).collect(),
         salts: salts.map(|(&at, &salt)| (at, salt)).collect(),

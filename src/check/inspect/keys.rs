@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::inspect::{kind_of, load};
+use crate::check::inspect::{Loaded, Problem, kind_of, load};
 use crate::check::lock_shared;
 use crate::check::state::{Head, State};
 use crate::error::{Kind, Result};
@@ -22,6 +22,8 @@ pub struct KeysView {
     pub heads: Vec<HeadKeyView>,
     /// Key epochs, by number.
     pub epochs: Vec<EpochKeyView>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
 }
 
 /// The head key of a head.
@@ -69,7 +71,7 @@ pub struct EpochKeyView {
 /// Reads which keys there are, as of the end of the log.
 pub fn keys(disk: &dyn Disk, kms: Option<&dyn KeyService>) -> Result<KeysView> {
     let _guard = lock_shared(disk)?;
-    let image = load(disk, kms)?;
+    let Loaded { image, problems } = load(disk, kms)?;
     let store_key = &image.superblock.store_key;
     let live: Vec<&Head> = image
         .state
@@ -84,6 +86,7 @@ pub fn keys(disk: &dyn Disk, kms: Option<&dyn KeyService>) -> Result<KeysView> {
     }
     let epochs = image.state.key_epochs.values();
     Ok(KeysView {
+        problems,
         store_kms_key: store_key.kms_key,
         store_key_commitment: store_key.commitment,
         heads: live

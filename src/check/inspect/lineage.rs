@@ -1,6 +1,6 @@
 //! Heads, lineage epochs and key epochs.
 
-use crate::check::inspect::{kind_of, load};
+use crate::check::inspect::{Loaded, Problem, kind_of, load};
 use crate::check::lock_shared;
 use crate::check::state::{Head, State};
 use crate::error::{Kind, Result};
@@ -17,6 +17,8 @@ pub struct LineageView {
     pub lineage_epochs: Vec<LineageEpochView>,
     /// All key epochs, by number.
     pub key_epochs: Vec<KeyEpochView>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
 }
 
 /// A volume or snapshot.
@@ -85,12 +87,17 @@ pub struct KeyEpochView {
 /// Reads heads and epochs, as of the end of the log.
 pub fn lineage(disk: &dyn Disk, kms: Option<&dyn KeyService>) -> Result<LineageView> {
     let _guard = lock_shared(disk)?;
-    Ok(view(&load(disk, kms)?.state))
+    let Loaded { image, problems } = load(disk, kms)?;
+    Ok(LineageView {
+        problems,
+        ..view(&image.state)
+    })
 }
 
 /// The heads and epochs of a state.
 pub(super) fn view(state: &State) -> LineageView {
     LineageView {
+        problems: Vec::new(),
         heads: state.heads.values().map(head).collect(),
         lineage_epochs: lineage_epochs(state),
         key_epochs: state

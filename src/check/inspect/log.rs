@@ -1,17 +1,16 @@
 //! The log: from the oldest checkpoint that there is, batch by batch.
 
 use crate::check::files::Files;
-use crate::check::finding::Findings;
 use crate::check::inspect::segment::{BatchView, batch};
+use crate::check::inspect::{Problem, chosen};
 use crate::check::lock_shared;
 use crate::check::log::{Depth, Log};
-use crate::check::superblocks::{FILES, choose};
 use crate::crypto::Secret;
-use crate::error::{Damage, Error, Result};
+use crate::error::Result;
 use crate::format::superblock::{Position, Superblock};
 use crate::io::Disk;
 use crate::kms::KeyService;
-use crate::units::{Location, Seq, SlotAddr};
+use crate::units::{Seq, SlotAddr};
 
 /// A part of the log.
 #[derive(Clone, Debug)]
@@ -24,6 +23,10 @@ pub struct LogView {
     pub batches: Vec<BatchView>,
     /// The batch after them, if the log goes on.
     pub next: Option<Seq>,
+    /// Where no batch follows, if the log ends in what was asked for; and why the next slot holds none.
+    pub end: Option<(SlotAddr, String)>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
 }
 
 /// What a superblock says of the log.
@@ -51,11 +54,7 @@ pub fn log(
 ) -> Result<LogView> {
     let _guard = lock_shared(disk)?;
     let files = Files::list(disk)?;
-    let chosen = choose(disk, &files, kms, &mut Findings::default())?;
-    let chosen = chosen.ok_or_else(|| Error::Corrupt {
-        location: Location::File(FILES.join(" and ")),
-        damage: Damage::Inconsistent("no slot holds a superblock"),
-    })?;
+    let (chosen, problems) = chosen(disk, &files, kms)?;
     let key = chosen.keys.as_ref().map(|keys| &keys.log);
     let mut checkpoints = chosen.older.iter().chain([&chosen.newest]);
     let mut view = LogView {
@@ -63,16 +62,36 @@ pub fn log(
         authenticated: key.is_some(),
         batches: Vec::new(),
         next: None,
+        end: None,
+        problems,
     };
     let oldest = chosen.older.as_ref().unwrap_or(&chosen.newest);
     // Nearer to what was asked for there is less to read.
     let start = checkpoints.rfind(|it| it.position.seq < first);
     let start = start.unwrap_or(oldest);
-    view.follow(&files, start, key, first, count_max);
+    let mut last = view.follow(&files, start, key, first, count_max);
+    let newest = &chosen.newest;
+    if view.next.is_none() && last.seq < newest.position.seq {
+        // What lies behind damage is proved by the newest superblock.
+        let what = format!(
+            "the log is cut off here, before batch {}",
+            newest.position.seq
+        );
+        view.problems.push(Problem::at(last.end, what));
+        last = view.follow(&files, newest, key, first, count_max);
+    }
+    if view.next.is_none() {
+        let why = match files.batch(last.end, &newest.geometry) {
+            Ok(head) => format!("batch {} there does not follow", head.header.seq),
+            Err(trouble) => trouble.to_string(),
+        };
+        view.end = Some((last.end, why));
+    }
     Ok(view)
 }
 
 impl LogView {
+    /// Adds what was asked for, from a superblock on; gives the place where it stops.
     fn follow(
         &mut self,
         files: &Files<'_>,
@@ -80,7 +99,7 @@ impl LogView {
         key: Option<&Secret>,
         first: Seq,
         count_max: usize,
-    ) {
+    ) -> Position {
         let geometry = start.geometry;
         let mut last: Position = start.position;
         let log = Log::new(files, geometry, key, last.end.segment);
@@ -91,12 +110,13 @@ impl LogView {
             }
             if self.batches.len() == count_max {
                 self.next = Some(last.seq);
-                return;
+                return last;
             }
             if let Ok(head) = files.batch(link.at, &geometry) {
                 self.batches.push(batch(files, &head, &geometry));
             }
         }
+        last
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::check::files::Trouble;
 use crate::check::image::Image;
-use crate::check::inspect::{find_head, load};
+use crate::check::inspect::{Loaded, Problem, find_head, load};
 use crate::check::lock_shared;
 use crate::check::state::Head;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +22,10 @@ pub struct PageView {
     pub from_log: bool,
     /// What it is.
     pub state: PageState,
+    /// The nodes of the page table on the way to it, the root first.
+    pub path: Vec<SlotAddr>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
 }
 
 /// What a page is.
@@ -70,7 +74,7 @@ pub fn page(
     page: PageNo,
 ) -> Result<PageView> {
     let _guard = lock_shared(disk)?;
-    let image = load(disk, kms)?;
+    let Loaded { image, problems } = load(disk, kms)?;
     let head = find_head(&image, kind, name)?;
     let page_len = u64::from(image.superblock.geometry.page_len);
     if page.0 >= head.record.len / page_len {
@@ -80,12 +84,15 @@ pub fn page(
             volume_len: head.record.len,
         });
     }
+    let mut path = Vec::new();
     let entry = head
-        .entry(&image.files, page)
-        .map_err(|trouble| unreadable(head, page, trouble))?;
+        .entry_by(&image.files, page, &mut |at| path.push(at))
+        .map_err(|trouble| unreadable(head, page, path.last(), trouble))?;
     Ok(PageView {
         head: head.record.head,
         page,
+        path,
+        problems,
         from_log: head.spans.get(page).is_some(),
         state: match entry {
             None => PageState::Unmapped,
@@ -98,11 +105,12 @@ pub fn page(
     })
 }
 
-fn unreadable(head: &Head, page: PageNo, trouble: Trouble) -> Error {
+/// The error of a page whose entry cannot be found, for the node at `at` cannot be read.
+fn unreadable(head: &Head, page: PageNo, at: Option<&SlotAddr>, trouble: Trouble) -> Error {
     let location = Location::Page {
         head: head.record.name.clone(),
         page,
-        at: head.root.map(|root| root.at).unwrap_or_default(),
+        at: at.copied().unwrap_or_default(),
     };
     match trouble {
         Trouble::Damage(damage) => Error::Corrupt { location, damage },

@@ -4,12 +4,12 @@ use crate::check::files::{Files, Trouble};
 use crate::check::lock_shared;
 use crate::check::log::{bad_parts, parts};
 use crate::check::superblocks::{SlotState, read_slots};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::batch::BatchHead;
 use crate::format::record::{PageRange, Record, Records};
 use crate::format::segment::{SegmentHeader, segment_file_name};
 use crate::format::slots::SlotsPurpose;
-use crate::format::superblock::Geometry;
+use crate::format::superblock::{Geometry, SEGMENT_SLOTS_MAX};
 use crate::io::Disk;
 use crate::units::{HeadId, Location, SegmentId, Seq, SlotAddr, StoreId};
 
@@ -19,15 +19,19 @@ pub struct SegmentView {
     /// The segment.
     pub segment: SegmentId,
     /// The store that it says it belongs to.
-    pub store_id: StoreId,
+    pub store_id: Option<StoreId>,
     /// Slots in it, the header included.
     pub slot_count: u32,
+    /// Why its header cannot be read, if so.
+    pub problem: Option<String>,
     /// The batches from its first on, as long as one follows the other. The log may end before.
     pub batches: Vec<BatchView>,
     /// The slot after the last one.
     pub end: SlotAddr,
     /// Why there is none there.
     pub stopped: String,
+    /// Batches behind that place that are whole: what damage, a hole or a crash cut off from those before.
+    pub later: Vec<BatchView>,
 }
 
 /// A batch.
@@ -78,18 +82,28 @@ pub fn segment(disk: &dyn Disk, segment: SegmentId) -> Result<SegmentView> {
     let _guard = lock_shared(disk)?;
     let files = Files::list(disk)?;
     let copies = read_slots(disk, &files)?;
-    let header = header(&files, segment)?;
+    let (header, problem) = match header(&files, segment) {
+        Ok(header) => (Some(header), None),
+        // Where there is no file there is nothing to look at.
+        Err(trouble @ Trouble::Damage(Damage::Missing)) => {
+            return Err(unreadable(segment, trouble));
+        }
+        Err(trouble) => (None, Some(trouble.to_string())),
+    };
+    // What the header of a damaged file says is not to be trusted, its length is.
+    let slot_count = header.map_or(SEGMENT_SLOTS_MAX, |header| header.slot_count);
+    let slot_count = slot_count.min(files.slot_count(segment));
     let page_len = copies.iter().find_map(|copy| match &copy.state {
         SlotState::Good(superblock) => Some(superblock.geometry.page_len),
         _ => None,
     });
     let geometry = Geometry {
         page_len: page_len.unwrap_or(4096),
-        segment_slots: header.slot_count,
+        segment_slots: slot_count,
     };
     let (mut batches, mut end) = (Vec::new(), SlotAddr { segment, slot: 1 });
     let stopped = loop {
-        if end.slot >= header.slot_count {
+        if end.slot >= slot_count {
             break "the segment is full".to_owned();
         }
         match files.batch(end, &geometry) {
@@ -102,26 +116,57 @@ pub fn segment(disk: &dyn Disk, segment: SegmentId) -> Result<SegmentView> {
     };
     Ok(SegmentView {
         segment,
-        store_id: header.store_id,
-        slot_count: header.slot_count,
+        store_id: header.map(|header| header.store_id),
+        slot_count,
+        problem,
+        later: later(&files, end, &geometry),
         batches,
         end,
         stopped,
     })
 }
 
-fn header(files: &Files<'_>, segment: SegmentId) -> Result<SegmentHeader> {
-    let slot = files.read(SlotAddr { segment, slot: 0 }, 1);
-    let header = slot.and_then(|slot| Ok(SegmentHeader::decode(&slot)?));
+/// The whole batches behind a place where none is.
+fn later(files: &Files<'_>, end: SlotAddr, geometry: &Geometry) -> Vec<BatchView> {
+    let mut batches = Vec::new();
+    let mut at = end;
+    // What only looks like a batch could be read again for every slot.
+    let mut budget = 1024_u64;
+    while at.slot < geometry.segment_slots && budget > 0 {
+        let left = geometry.segment_slots - at.slot;
+        let first = files.read(at, 1).unwrap_or_default();
+        budget += 4;
+        let Ok(cost) = BatchHead::peek(&first, at, left) else {
+            at.slot += 1;
+            continue;
+        };
+        budget = budget.saturating_sub(u64::from(cost));
+        match files.batch(at, geometry) {
+            Ok(head) => {
+                at = head.end();
+                batches.push(batch(files, &head, geometry));
+            }
+            Err(_) => at.slot += 1,
+        }
+    }
+    batches
+}
+
+fn header(files: &Files<'_>, segment: SegmentId) -> Result<SegmentHeader, Trouble> {
+    let slot = files.read(SlotAddr { segment, slot: 0 }, 1)?;
+    Ok(SegmentHeader::decode(&slot)?)
+}
+
+fn unreadable(segment: SegmentId, trouble: Trouble) -> Error {
     let location = Location::File(segment_file_name(segment));
-    header.map_err(|trouble| match trouble {
+    match trouble {
         Trouble::Damage(damage) => Error::Corrupt { location, damage },
         Trouble::Io(text) => Error::Io {
             op: "read",
             location,
             source: std::io::Error::other(text),
         },
-    })
+    }
 }
 
 /// What a batch says, and what of its body is damaged.

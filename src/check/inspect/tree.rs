@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::check::image::Image;
-use crate::check::inspect::{find_head, load};
+use crate::check::inspect::{Loaded, Problem, find_head, load};
 use crate::check::lock_shared;
 use crate::error::{Kind, Result};
 use crate::format::node::{Items, NodeRef};
@@ -24,6 +24,8 @@ pub struct TreeView {
     pub pages: u64,
     /// The levels, the root's first.
     pub levels: Vec<LevelView>,
+    /// What could not be read beside its nodes.
+    pub problems: Vec<Problem>,
 }
 
 /// The nodes of a level, from left to right.
@@ -64,7 +66,7 @@ pub fn tree(
     name: &str,
 ) -> Result<TreeView> {
     let _guard = lock_shared(disk)?;
-    let image = load(disk, kms)?;
+    let Loaded { image, problems } = load(disk, kms)?;
     let head = find_head(&image, kind, name)?;
     let mut tree = TreeView {
         head: head.record.head,
@@ -72,6 +74,7 @@ pub fn tree(
         nodes: 0,
         pages: 0,
         levels: Vec::new(),
+        problems,
     };
     let mut row: Vec<NodeRef> = head.root.into_iter().collect();
     while let Some(first) = row.first() {

@@ -202,7 +202,7 @@ fn target(args: &Image) -> Result<Target> {
 }
 
 /// Writes a file beside its place and moves it there when it is complete and durable.
-fn replace(
+pub(super) fn replace(
     path: &Path,
     force: bool,
     len: u64,

@@ -12,6 +12,7 @@ mod offline;
 mod pin;
 mod quota;
 mod reclaim;
+mod scrub;
 mod serve;
 mod snapshot;
 mod stats;
@@ -94,7 +95,7 @@ impl Command {
 pub fn run(context: &Context, command: Command) -> Result<u8> {
     match command {
         Command::Demo(args) => demo::run(context, &args)?,
-        Command::Store(command) => store::run(context, command)?,
+        Command::Store(command) => return store::run(context, command),
         Command::Volume(command) => volume::run(context, command)?,
         Command::Clone(command) => clone::run(context, command)?,
         Command::Snapshot(command) => snapshot::run(context, command)?,

@@ -17,6 +17,8 @@ pub struct Offline<'a> {
     pub disk: RealDisk,
     /// The KMS.
     pub kms: Option<FileKms>,
+    /// Why there is none, if there should be.
+    pub kms_problem: Option<String>,
 }
 
 impl<'a> Offline<'a> {
@@ -24,7 +26,27 @@ impl<'a> Offline<'a> {
     pub fn open(context: &'a Context) -> Result<Self> {
         let kms = context.kms_if_there()?;
         let disk = open(context.places.store())?;
-        Ok(Self { context, disk, kms })
+        Ok(Self {
+            context,
+            disk,
+            kms,
+            kms_problem: None,
+        })
+    }
+
+    /// The same, without the KMS if that cannot be opened: for looking it is not needed.
+    pub fn open_to_look(context: &'a Context) -> Result<Self> {
+        let (kms, kms_problem) = match context.kms_if_there() {
+            Err(failure @ Failure::Library(_)) => (None, Some(failure.message())),
+            kms => (kms?, None),
+        };
+        let disk = open(context.places.store())?;
+        Ok(Self {
+            context,
+            disk,
+            kms,
+            kms_problem,
+        })
     }
 
     /// The KMS, if it is there.

@@ -18,7 +18,7 @@ use crate::views::StatsView;
 /// tables), bytes held by the log, bytes that wait for checkpoints, reclaimable and spare bytes. Of pages and
 /// tables, snapshot-only bytes are held by nothing but snapshots, pin-only bytes by nothing but pins
 /// (`store pin list` says which); deleted bytes go with deleted volumes and snapshots, deleted_count of them,
-/// that wait to be removed. Log bytes are those since the last checkpoint: what an open after a
+/// that wait to be removed. Scrub finding count is what `store scrub` knows to be damaged. Log bytes are those since the last checkpoint: what an open after a
 /// crash reads. Used bytes are what was written and not reclaimed.
 #[derive(Args, Debug)]
 #[command(
@@ -79,7 +79,8 @@ fn look(context: &Context, live: bool) -> Result<StatsView> {
             &session.store.stats()?,
             &session.store.space()?,
             session.store.pins().len(),
-        ))
+        )
+        .scrubbed(session.store.scrub_state().ok().as_ref()))
     })?;
     if !live {
         return Ok(view);

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use offshoot::{Error, FileKms, Options};
 
-use crate::commands::{pin, quota, reclaim, stats};
+use crate::commands::{pin, quota, reclaim, scrub, stats};
 use crate::context::{Access, Context};
 use crate::exit::{Failure, Result};
 use crate::sizes;
@@ -24,6 +24,7 @@ pub enum Command {
     Stats(stats::Stats),
     Reclaim(reclaim::Reclaim),
     Compact(reclaim::Compact),
+    Scrub(scrub::Scrub),
     /// How much the store may take: show, set
     #[command(subcommand)]
     Quota(quota::Command),
@@ -57,16 +58,18 @@ impl Command {
 }
 
 /// Runs a command.
-pub fn run(context: &Context, command: Command) -> Result {
+pub fn run(context: &Context, command: Command) -> Result<u8> {
     match command {
-        Command::Init(args) => init(context, &args),
-        Command::Info(Info {}) => info(context),
-        Command::Stats(args) => stats::run(context, &args),
-        Command::Reclaim(args) => reclaim::reclaim(context, &args),
-        Command::Compact(args) => reclaim::compact(context, &args),
-        Command::Quota(command) => quota::run(context, &command),
-        Command::Pin(command) => pin::run(context, &command),
+        Command::Init(args) => init(context, &args)?,
+        Command::Info(Info {}) => info(context)?,
+        Command::Stats(args) => stats::run(context, &args)?,
+        Command::Reclaim(args) => reclaim::reclaim(context, &args)?,
+        Command::Compact(args) => reclaim::compact(context, &args)?,
+        Command::Scrub(args) => return scrub::run(context, &args),
+        Command::Quota(command) => quota::run(context, &command)?,
+        Command::Pin(command) => pin::run(context, &command)?,
     }
+    Ok(0)
 }
 
 fn init(context: &Context, args: &Init) -> Result {

@@ -1,10 +1,11 @@
 //! What a store takes and what is in it.
 
 use offshoot::check::Stats as Checked;
-use offshoot::{SpaceInfo, StoreInfo, StoreStats};
+use offshoot::{ScrubState, SpaceInfo, StoreInfo, StoreStats};
 use serde::Serialize;
 
 use crate::output::View;
+use crate::views::time;
 
 /// What a store takes and what is in it.
 #[derive(Debug, Default, Serialize)]
@@ -33,6 +34,8 @@ pub struct StatsView {
     pin_count: u64,
     deleted_bytes: u64,
     space_settled: bool,
+    scrub_finding_count: Option<u64>,
+    scrubbed_at: Option<String>,
     live_bytes: Option<u64>,
     node_bytes: Option<u64>,
     live_percent: Option<u64>,
@@ -69,6 +72,8 @@ impl View for StatsView {
         "pin_count",
         "deleted_bytes",
         "space_settled",
+        "scrub_finding_count",
+        "scrubbed_at",
         "live_bytes",
         "node_bytes",
         "live_percent",
@@ -106,6 +111,14 @@ impl StatsView {
             space_settled: space.is_settled,
             ..Self::default()
         }
+    }
+
+    /// Adds what scrubs have come to, if that can be read.
+    pub fn scrubbed(mut self, state: Option<&ScrubState>) -> Self {
+        let count = |state: &ScrubState| state.findings.len() as u64 + state.more_findings;
+        self.scrub_finding_count = state.map(count);
+        self.scrubbed_at = state.and_then(|state| state.ended_at_ms).map(time);
+        self
     }
 
     /// Adds what a walk of all page tables found.

@@ -13,6 +13,7 @@ mod nbd;
 mod output;
 mod page_sizes;
 mod ranges;
+mod scrub;
 mod stats;
 mod stores;
 mod support;

@@ -2,7 +2,7 @@
 
 use crate::support::{Place, contents, fields, noise};
 
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 29] = [
     "id",
     "segment_count",
     "allocated_bytes",
@@ -27,6 +27,8 @@ const FIELDS: [&str; 27] = [
     "pin_count",
     "deleted_bytes",
     "space_settled",
+    "scrub_finding_count",
+    "scrubbed_at",
     "live_bytes",
     "node_bytes",
     "live_percent",

@@ -2,8 +2,9 @@
 
 use offshoot::SlotAddr;
 use offshoot::check::inspect::{
-    BatchView, LevelView, LineageView, PackView, PageData, PageState, PageView, SegmentView,
-    SuperblockSlot, SuperblockState, SuperblockView, TreeView,
+    BatchView, LevelView, LineageView, OccupancyView, PackView, PageData, PageState, PageView,
+    Problem, RawSlot, RawView, SegmentView, SlotCounts, SuperblockSlot, SuperblockState,
+    SuperblockView, TreeView,
 };
 use serde_json::{Value, json};
 
@@ -67,12 +68,95 @@ pub fn pack(it: &PackView) -> Value {
 pub fn segment(it: &SegmentView) -> Value {
     json!({ "schema": "segment/1", "segment": {
         "number": it.segment.0,
-        "store_id": it.store_id.to_string(),
+        "store_id": it.store_id.map(|id| id.to_string()),
         "slot_count": it.slot_count,
+        "problem": it.problem,
         "end": slot(it.end),
         "stopped": it.stopped,
         "batches": it.batches.iter().map(batch).collect::<Vec<_>>(),
+        "later_batches": it.later.iter().map(batch).collect::<Vec<_>>(),
     }})
+}
+
+/// What the slots of a segment are used for.
+pub fn occupancy(it: &OccupancyView) -> Value {
+    let owners = it.owners.iter().map(|owner| {
+        json!({
+            "head": owner.head.0,
+            "kind": owner.kind.to_string(),
+            "name": owner.name,
+            "slots": owner.slots,
+            "exclusive_slots": owner.exclusive,
+        })
+    });
+    let mut occupancy = json!({ "file": it.file });
+    extend(&mut occupancy, slot_counts(&it.slots));
+    let lists = json!({
+        "owners": owners.collect::<Vec<_>>(),
+        "problems": problems(&it.problems),
+    });
+    extend(&mut occupancy, lists);
+    occupancy
+}
+
+/// Adds the fields of one object to another.
+pub(super) fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
+}
+
+/// Slots by what they are used for.
+pub(super) fn slot_counts(it: &SlotCounts) -> Value {
+    json!({
+        "header_slots": it.header,
+        "page_slots": it.pages,
+        "node_slots": it.nodes,
+        "shared_slots": it.shared,
+        "log_slots": it.log,
+        "waiting_slots": it.waiting,
+        "dead_slots": it.dead,
+        "free_slots": it.free,
+    })
+}
+
+/// What could not be read.
+pub(super) fn problems(problems: &[Problem]) -> Value {
+    let problems = problems
+        .iter()
+        .map(|it| json!({ "code": it.code, "location": it.place, "message": it.message }));
+    problems.collect()
+}
+
+/// Slots as they are.
+pub fn raw(place: &str, it: &RawView) -> Value {
+    json!({ "schema": "raw/1", "raw": {
+        "place": place,
+        "missing_slots": it.missing,
+        "slots": it.slots.iter().map(raw_slot).collect::<Vec<_>>(),
+    }})
+}
+
+fn raw_slot(it: &RawSlot) -> Value {
+    let fields = it.fields.iter().map(|field| {
+        let value = match field.bytes.len() {
+            // Numbers are little-endian; names and ids are longer, or stand for themselves.
+            1..=8 if field.name != "magic" => {
+                let number = field.bytes.iter().rev();
+                json!(number.fold(0_u64, |number, &byte| number << 8 | u64::from(byte)))
+            }
+            _ => json!(hex(&field.bytes)),
+        };
+        (field.name.to_owned(), value)
+    });
+    json!({
+        "slot": it.slot,
+        "looks_like": it.looks_like,
+        "problem": it.problem,
+        "crc": hex(&it.crc.to_be_bytes()),
+        "fields": fields.collect::<serde_json::Map<_, _>>(),
+        "bytes": hex(&it.bytes),
+    })
 }
 
 /// A batch.
@@ -108,6 +192,8 @@ pub fn page(name: &str, it: &PageView) -> Value {
         "name": name,
         "page": it.page.0,
         "from_log": it.from_log,
+        "path": it.path.iter().copied().map(slot).collect::<Vec<_>>(),
+        "problems": problems(&it.problems),
     });
     let state = match &it.state {
         PageState::Unmapped => json!({ "state": "hole" }),
@@ -118,9 +204,7 @@ pub fn page(name: &str, it: &PageView) -> Value {
         }),
         PageState::Data(data) => page_data(data),
     };
-    if let (Value::Object(page), Value::Object(state)) = (&mut page, state) {
-        page.extend(state);
-    }
+    extend(&mut page, state);
     json!({ "schema": "page/1", "page": page })
 }
 
@@ -147,6 +231,7 @@ pub fn tree(name: &str, it: &TreeView) -> Value {
         "node_count": it.nodes,
         "page_count": it.pages,
         "nodes": it.levels.iter().flat_map(nodes).collect::<Vec<_>>(),
+        "problems": problems(&it.problems),
     }})
 }
 
@@ -207,6 +292,7 @@ pub fn lineage(it: &LineageView) -> Value {
         "heads": heads.collect::<Vec<_>>(),
         "lineage_epochs": lineages.collect::<Vec<_>>(),
         "key_epochs": keys.collect::<Vec<_>>(),
+        "problems": problems(&it.problems),
     })
 }
 

@@ -4,7 +4,7 @@ use offshoot::KeyInfo;
 use offshoot::check::inspect::{CatalogView, CheckpointView, EpochKeyView, KeysView, LogView};
 use serde_json::{Value, json};
 
-use crate::commands::inspect::documents::{batch, hex, lineage, slot};
+use crate::commands::inspect::documents::{batch, extend, hex, lineage, problems, slot};
 use crate::views::key_text;
 
 /// The catalog.
@@ -12,6 +12,7 @@ pub fn catalog(it: &CatalogView) -> Value {
     let mut catalog = json!({
         "generation": it.generation,
         "authenticated": it.authenticated,
+        "complete": it.complete,
         "tables_seq": it.tables_seq.0,
         "table_batches": it.table_batches.iter().copied().map(slot).collect::<Vec<_>>(),
         "log_batches": it.log_batches,
@@ -32,12 +33,11 @@ pub fn catalog(it: &CatalogView) -> Value {
     let lists = json!({
         "segments": segments.collect::<Vec<_>>(),
         "salts": salts.collect::<Vec<_>>(),
+        "problems": problems(&it.problems),
     });
-    if let Value::Object(catalog) = &mut catalog {
-        for part in [lineage(&it.lineage), lists] {
-            catalog.extend(part.as_object().cloned().unwrap_or_default());
-        }
-    }
+    extend(&mut catalog, lineage(&it.lineage));
+    // Those of the lineage are those of the catalog.
+    extend(&mut catalog, lists);
     json!({ "schema": "catalog/1", "catalog": catalog })
 }
 
@@ -76,6 +76,7 @@ pub fn keys(it: &KeysView, kms_keys: Option<&[KeyInfo]>) -> Value {
         "kms_keys": kms_keys,
         "heads": heads.collect::<Vec<_>>(),
         "epochs": it.epochs.iter().map(epoch).collect::<Vec<_>>(),
+        "problems": problems(&it.problems),
     }})
 }
 
@@ -97,8 +98,11 @@ pub fn log(it: &LogView) -> Value {
     json!({ "schema": "log/1", "log": {
         "authenticated": it.authenticated,
         "next_seq": it.next.map(|seq| seq.0),
+        "end": it.end.as_ref().map(|(at, _)| slot(*at)),
+        "stopped": it.end.as_ref().map(|(_, why)| why),
         "checkpoints": it.checkpoints.iter().map(checkpoint).collect::<Vec<_>>(),
         "batches": it.batches.iter().map(batch).collect::<Vec<_>>(),
+        "problems": problems(&it.problems),
     }})
 }
 
