@@ -305,7 +305,7 @@ fn key_epochs_of_the_log_fit_the_catalog() {
             key_epoch(records, 5).far.as_mut().unwrap().to = KeyEpoch(3);
         }),
     );
-    expect_only(
+    expect(
         "OF-0412",
         batch(15, |records| {
             let wrapped = [2; crate::crypto::WRAPPED_LEN];
