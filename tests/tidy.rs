@@ -224,6 +224,7 @@ fn sources() -> Vec<Source> {
         "tools/src",
         "tools/tests",
         "tools/benches",
+        "tools/torture/src",
     ] {
         rust_files(&root.join(folder), &mut files);
     }

@@ -198,7 +198,7 @@ impl Catalog {
         let lineage = head.record.lineage;
         let mut count = head.page_count;
         for delta in changed.deltas {
-            count += u64::from(delta.old_at.is_none());
+            count = count.saturating_add(delta.old_at.is_none().into());
             self.space.page_born(&mut self.lineage, &delta.entry);
             if let (Some(at), Some(key_epoch)) = (delta.old_at, delta.old_key_epoch) {
                 self.space
@@ -276,7 +276,8 @@ impl Catalog {
             Record::Head(record) => self.apply_head(record, context)?,
             Record::Lineage(record) => self.apply_lineage(record, context)?,
             Record::KeyEpoch(record) => {
-                self.next.key_epoch = self.next.key_epoch.max(KeyEpoch(record.key_epoch.0 + 1));
+                let after = after(record.key_epoch.0, "key_epoch", context)?;
+                self.next.key_epoch = self.next.key_epoch.max(KeyEpoch(after));
                 let row = Row {
                     key_epoch: record.key_epoch,
                     lineage: record.lineage,
@@ -321,7 +322,8 @@ impl Catalog {
     }
 
     fn apply_lineage(&mut self, record: &LineageRecord, context: Context<'_>) -> Result<()> {
-        self.next.lineage = self.next.lineage.max(LineageEpoch(record.lineage.0 + 1));
+        let after = after(record.lineage.0, "lineage", context)?;
+        self.next.lineage = self.next.lineage.max(LineageEpoch(after));
         let inserted = match record.beside {
             Some(sibling) => self
                 .lineage
@@ -392,7 +394,8 @@ impl Catalog {
             self.names
                 .insert((record.kind, record.name.clone()), record.head);
         }
-        self.next.head = self.next.head.max(HeadId(record.head.0 + 1));
+        let after = after(record.head.0, "head", context)?;
+        self.next.head = self.next.head.max(HeadId(after));
         let record = HeadRecord {
             root: RootSource::Keep,
             page_count: 0,
@@ -511,6 +514,12 @@ pub fn set_zeroes(tree: &mut PageTable, range: &PageRange, context: Context<'_>)
         )?;
     }
     Ok(())
+}
+
+/// The number after one that a record names. The greatest of all has none, and is given to nobody.
+fn after(number: u32, what: &'static str, context: Context<'_>) -> Result<u32> {
+    let after = number.checked_add(1);
+    after.ok_or_else(|| context.corrupt(Damage::OutOfRange(what)))
 }
 
 /// The pages with contents that a range of a page table has.

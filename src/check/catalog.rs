@@ -7,7 +7,7 @@ use crate::check::finding::Findings;
 use crate::check::forest::Forest;
 use crate::check::image::Image;
 use crate::check::state::{Head, State};
-use crate::format::catalog::KeyEpochRecord;
+use crate::format::catalog::{HeadKind, KeyEpochRecord};
 use crate::format::superblock::Superblock;
 use crate::units::KeyEpoch;
 
@@ -137,7 +137,15 @@ fn check_heads(image: &Image<'_>, lineages: &Forest, findings: &mut Findings) {
     for head in image.state.heads.values() {
         let record = &head.record;
         let place = head.place();
-        if record.head.0 == 0 || record.len % u64::from(image.superblock.geometry.page_len) != 0 {
+        let is_number = record.head.0 != 0 && record.head.0 != u32::MAX;
+        let is_whole = record.len % u64::from(image.superblock.geometry.page_len) == 0;
+        // Only volumes are made from nothing.
+        let is_made = record.kind == HeadKind::Volume || record.origin_id.is_some();
+        if !is_made {
+            let message = "a snapshot or pin that was made from nothing";
+            findings.add(codes::HEAD_RECORD, place.clone(), message);
+        }
+        if !is_number || !is_whole {
             let message = format!("number {}, {} bytes", record.head, record.len);
             findings.add(codes::HEAD_RECORD, place.clone(), message);
         }
@@ -146,6 +154,11 @@ fn check_heads(image: &Image<'_>, lineages: &Forest, findings: &mut Findings) {
             findings.add(codes::RESOURCE_ID_DUPLICATE, place.clone(), message);
         }
         if head.is_deleted() {
+            // It is removed from its lineage epoch; its key epoch may be gone before.
+            if !lineages.contains(record.lineage.0) {
+                let message = format!("lineage epoch {} does not exist", record.lineage);
+                findings.add(codes::HEAD_LINEAGE_MISSING, place, message);
+            }
             continue;
         }
         if let Some(other) = names.insert((record.kind, &record.name), record.head) {
@@ -170,8 +183,8 @@ fn check_epochs_of(head: &Head, state: &State, lineages: &Forest, findings: &mut
         }
         Some(lineage) => {
             let known = lineages.contains(lineage.0) && lineages.contains(record.lineage.0);
-            if known && !lineages.is_above(lineage.0, record.lineage.0) {
-                let message = format!("key epoch {} is of another branch", record.key_epoch);
+            if known && lineage != record.lineage {
+                let message = format!("key epoch {} is of another epoch", record.key_epoch);
                 findings.add(codes::HEAD_KEY_EPOCH_ELSEWHERE, place.clone(), message);
             }
         }

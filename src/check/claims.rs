@@ -108,6 +108,16 @@ impl Claims {
         items
     }
 
+    /// Whether a node or a page has a slot; `None` if neither has.
+    pub fn is_node(&self, at: SlotAddr) -> Option<bool> {
+        let mark = self.slots.get(&at.segment)?.get(at.slot as usize)?;
+        match mark & KIND_MASK {
+            NODE => Some(true),
+            PAGE => Some(false),
+            _ => None,
+        }
+    }
+
     /// Claims slots of a segment that is known to have them.
     pub fn claim(&mut self, at: SlotAddr, count: u32, claimant: Claimant) -> Claim {
         let all = self.segment_slots as usize;

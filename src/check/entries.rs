@@ -69,6 +69,7 @@ impl Walk<'_, '_> {
         let claim = self.claim(entry.at, slots, Claimant::page(page, entry));
         if claim == Claim::New {
             self.counts.pages += 1;
+            self.live.entry(entry.key_epoch).or_default().pages += 1;
             self.watch.advance(u64::from(slots) * SLOT_LEN as u64);
         }
         claim == Claim::New

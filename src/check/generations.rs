@@ -91,7 +91,10 @@ pub(super) fn consistency(
 }
 
 fn same_store(a: &Superblock, b: &Superblock) -> bool {
-    a.store_id == b.store_id && a.geometry == b.geometry && a.created_at_ms == b.created_at_ms
+    a.store_id == b.store_id
+        && a.geometry == b.geometry
+        && a.created_at_ms == b.created_at_ms
+        && a.store_key.commitment == b.store_key.commitment
 }
 
 fn rises(newest: &Superblock, older: &Superblock) -> bool {

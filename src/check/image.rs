@@ -150,14 +150,19 @@ impl<'a> Image<'a> {
             let message = "it is whole and fits, but its keyed hash does not match";
             findings.add(codes::BATCH_NOT_AUTHENTIC, at, message);
         }
-        let mut durable = self.superblock.durable_through;
+        let (mut durable, mut said) = (self.superblock.durable_through, Seq(0));
         for link in &links {
-            if link.durable_through < link.after.seq {
-                durable = durable.max(link.durable_through);
-            } else {
+            if link.durable_through >= link.after.seq {
                 let message = format!("batch {} says it was durable before", link.after.seq);
                 findings.add(codes::BATCH_DURABLE_THROUGH, link.at, message);
+                continue;
             }
+            if link.durable_through < said {
+                let message = format!("batch {said} was, by a batch before");
+                findings.add(codes::BATCH_DURABLE_THROUGH, link.at, message);
+            }
+            said = said.max(link.durable_through);
+            durable = durable.max(said);
         }
         let last = |links: &[Link]| links.last().map_or(start, |link| link.after);
         let geometry = &self.superblock.geometry;
@@ -224,7 +229,7 @@ impl<'a> Image<'a> {
                     true => &mut *findings,
                     false => &mut of_lost,
                 };
-                replay::apply(&mut self.state, &head, &self.files, of_records);
+                replay::apply(&mut self.state, &head, &self.files, geometry, of_records);
             }
             // A batch that fits proves its segment, whether or not a record names it.
             let segment = link.at.segment;

@@ -22,13 +22,13 @@ pub(super) struct Keys {
 /// Opens the store key of the first superblock whose key can be opened.
 ///
 /// A key that the KMS does not have or give is an error for the caller to act on; a wrapped key
-/// that is not what the KMS made is a finding.
+/// that is not what the KMS made is a finding, and so is one that only an older superblock makes up for.
 pub(super) fn open_keys(
     kms: &dyn KeyService,
     superblocks: &[&Superblock],
     findings: &mut Findings,
 ) -> Result<Option<Keys>> {
-    let mut refused = None;
+    let (mut opened, mut refused) = (None, None);
     let mut tried = Vec::new();
     for superblock in superblocks {
         let wrapped = (&superblock.store_key, superblock.store_id);
@@ -39,10 +39,13 @@ pub(super) fn open_keys(
         let location = format!("superblock {}", superblock.generation);
         match unwrap_store_key(kms, superblock) {
             Ok(secret) if secret.commitment() == superblock.store_key.commitment => {
-                return Ok(Some(Keys {
+                if let Some((location, error)) = refused.take() {
+                    findings.add(codes::STORE_KEY_NOT_OPENED, location, error);
+                }
+                opened.get_or_insert(Keys {
                     log: secret.derive(Label::Log),
                     superblock: secret.derive(Label::Superblock),
-                }));
+                });
             }
             Ok(_) => {
                 let message = "the commitment is another key's";
@@ -52,12 +55,14 @@ pub(super) fn open_keys(
                 let message = "the KMS refuses the wrapped store key";
                 findings.add(codes::STORE_KEY_NOT_OPENED, location, message);
             }
-            Err(error) => refused = refused.or(Some(error)),
+            // What wrapped the store key of an older superblock may be gone since.
+            Err(_) if opened.is_some() => {}
+            Err(error) => refused = refused.or(Some((location, error))),
         }
     }
-    match refused {
-        Some(error) => Err(as_error(error)),
-        None => Ok(None),
+    match (opened, refused) {
+        (None, Some((_, error))) => Err(as_error(error)),
+        (opened, _) => Ok(opened),
     }
 }
 

@@ -10,6 +10,7 @@ mod catalog;
 mod claims;
 mod codes;
 mod data;
+mod deadlists;
 mod entries;
 mod files;
 mod finding;
@@ -139,6 +140,7 @@ fn check_image(
     let only = only.transpose()?;
     let lineages = catalog::lineage_forest(&image.state);
     catalog::check(image, &lineages, findings);
+    space::check_sum(image, image.state.counted, findings);
     let keys = options.page_keys();
     let keys = keys.map(|kms| tags::Keys::open(kms, image, findings));
     let keys = keys.transpose()?;
@@ -160,6 +162,8 @@ fn check_image(
     let named = is_all.then(|| walk.claims.of_items());
     if let Some(named) = &named {
         space::check(image, named, walk.findings);
+        deadlists::check(image, &lineages, &walk.claims, walk.findings);
+        walk.check_counts();
     }
     stats.add_walk(walk.counts, image.superblock.geometry.page_len);
     stats.locked_heads = keys.map_or(0, |keys| keys.locked_heads);

@@ -33,6 +33,18 @@ pub(super) fn check(image: &Image<'_>, named: &SlotSet, findings: &mut Findings)
     }
 }
 
+/// Whether the tables count as many live pages and nodes as they count live slots.
+pub(super) fn check_sum(image: &Image<'_>, counted: (u64, u64), findings: &mut Findings) {
+    let (pages, nodes) = counted;
+    let page_slots = u64::from(image.superblock.geometry.page_slots());
+    let slots = pages.saturating_mul(page_slots).saturating_add(nodes);
+    let live = image.state.live.len();
+    if slots != live {
+        let message = format!("{pages} pages and {nodes} nodes are live, and {live} slots");
+        findings.add(codes::KEY_EPOCH_COUNTS, "the tables".to_owned(), message);
+    }
+}
+
 /// Slots that follow each other, as first slots and numbers.
 fn runs(slots: impl Iterator<Item = SlotAddr>) -> Vec<(SlotAddr, u32)> {
     let mut runs: Vec<(SlotAddr, u32)> = Vec::new();

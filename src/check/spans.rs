@@ -3,6 +3,8 @@
 //! It is a persistent AVL tree: a clone costs nothing and shares all, so that a log full of
 //! clones is replayed in linear space. Spans never overlap; data is in spans of one page.
 
+use std::ops::Range;
+
 use crate::format::entry::Entry;
 use crate::sync::Arc;
 use crate::units::PageNo;
@@ -63,6 +65,11 @@ impl Spans {
         self.0 = join(before, span, after);
     }
 
+    /// Gives all spans that have pages of a range, front to back.
+    pub fn each(&self, range: &Range<PageNo>, give: &mut dyn FnMut(&Span)) {
+        each(&self.0, range, give);
+    }
+
     /// Whether every page of a range was unmapped.
     pub fn unmaps(&self, first: u64, last: u64) -> bool {
         let (_, rest) = split(self.0.clone(), first);
@@ -72,6 +79,22 @@ impl Spans {
         };
         // Unmapped spans that are as many pages as the range must be all of it.
         unmapped_pages(&tree).is_some_and(|pages| pages == u128::from(last - first) + 1)
+    }
+}
+
+fn each(tree: &Tree, range: &Range<PageNo>, give: &mut dyn FnMut(&Span)) {
+    let Some(node) = tree else {
+        return;
+    };
+    let span = &node.span;
+    if range.start.0 < span.first {
+        each(&node.left, range, give);
+    }
+    if span.first < range.end.0 && span.last >= range.start.0 {
+        give(span);
+    }
+    if range.end.0 > span.last {
+        each(&node.right, range, give);
     }
 }
 

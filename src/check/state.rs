@@ -1,6 +1,7 @@
 //! What the catalog says, as of a place in the log.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::check::codes;
 use crate::check::files::{Files, Trouble};
@@ -10,11 +11,11 @@ use crate::error::Damage;
 use crate::format::catalog::{
     HeadKind, HeadRecord, HeadState, KeyEpochRecord, LineageRecord, RootSource, SegmentRecord,
 };
-use crate::format::entry::Entry;
+use crate::format::entry::{DataEntry, Entry};
 use crate::format::node::{Items, NodeRef};
 use crate::format::pack::PackRecord;
 use crate::format::record::Record;
-use crate::format::slots::SlotsPurpose;
+use crate::format::slots::{SlotsPurpose, SlotsRecord};
 use crate::slots::SlotSet;
 use crate::units::{HeadId, KeyEpoch, LineageEpoch, PackId, PageNo, SegmentId, SlotAddr};
 
@@ -27,6 +28,10 @@ pub(super) struct State {
     pub segments: BTreeMap<SegmentId, SegmentRecord>,
     /// Slots that the tables say live items take.
     pub live: SlotSet,
+    /// Pages and nodes that the tables count as live.
+    pub counted: (u64, u64),
+    /// Deadlists, and where they are.
+    pub dead: Vec<(SlotsRecord, SlotAddr)>,
     pub packs: BTreeMap<PackId, PackRecord>,
     /// The pack that a virtual segment is in, if it is in one.
     pub in_pack: BTreeMap<SegmentId, PackId>,
@@ -39,6 +44,8 @@ pub(super) struct State {
 pub(super) struct Head {
     pub record: HeadRecord,
     pub root: Option<NodeRef>,
+    /// Pages with contents that the tables say are below the root.
+    pub page_count: Option<u64>,
     pub spans: Spans,
 }
 
@@ -82,6 +89,56 @@ impl Head {
             (None, Some(root)) => find(files, root, page, note),
             (None, None) => Ok(None),
         }
+    }
+}
+
+impl Head {
+    /// Gives the pages with contents in a range, by the log or else by the tree.
+    pub fn each_page(
+        &self,
+        files: &Files<'_>,
+        range: &Range<PageNo>,
+        give: &mut dyn FnMut(&DataEntry),
+    ) -> Result<(), Trouble> {
+        if let Some(root) = self.root {
+            self.pages_below(files, &root, range, give)?;
+        }
+        self.spans.each(range, &mut |span| {
+            if let Some(Entry::Data(data)) = &span.value {
+                give(data);
+            }
+        });
+        Ok(())
+    }
+
+    fn pages_below(
+        &self,
+        files: &Files<'_>,
+        node: &NodeRef,
+        range: &Range<PageNo>,
+        give: &mut dyn FnMut(&DataEntry),
+    ) -> Result<(), Trouble> {
+        match &files.node(node)?.items {
+            Items::Leaf(items) => {
+                let first = items.partition_point(|(page, _)| *page < range.start);
+                let items = items.iter().skip(first);
+                for (page, entry) in items.take_while(|(page, _)| *page < range.end) {
+                    if let Entry::Data(data) = entry
+                        && self.spans.get(*page).is_none()
+                    {
+                        give(data);
+                    }
+                }
+            }
+            Items::Inner { children, .. } => {
+                let after = children.partition_point(|(first, _)| *first <= range.start);
+                let children = children.iter().skip(after.saturating_sub(1));
+                for (_, child) in children.take_while(|(first, _)| *first < range.end) {
+                    self.pages_below(files, child, range, give)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -180,6 +237,7 @@ impl State {
                 };
                 let id = record.head;
                 let head = Head {
+                    page_count: Some(record.page_count),
                     record: *record,
                     root,
                     spans: Spans::default(),
@@ -190,10 +248,15 @@ impl State {
                 format!("lineage epoch {}", record.lineage),
                 self.lineages.insert(record.lineage, record).is_some(),
             ),
-            Record::KeyEpoch(record) => (
-                format!("key epoch {}", record.key_epoch),
-                self.key_epochs.insert(record.key_epoch, *record).is_some(),
-            ),
+            Record::KeyEpoch(record) => {
+                let (pages, nodes) = self.counted;
+                let pages = pages.saturating_add(record.live_pages);
+                self.counted = (pages, nodes.saturating_add(record.live_nodes));
+                (
+                    format!("key epoch {}", record.key_epoch),
+                    self.key_epochs.insert(record.key_epoch, *record).is_some(),
+                )
+            }
             Record::Segment(record) => (
                 format!("segment {}", record.segment),
                 self.segments.insert(record.segment, record).is_some(),
@@ -215,6 +278,8 @@ impl State {
                         let segment = record.segment;
                         self.live.insert_run(SlotAddr { segment, slot }, count);
                     }
+                } else {
+                    self.dead.push((record, at));
                 }
                 return;
             }

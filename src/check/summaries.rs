@@ -19,6 +19,12 @@ pub(super) fn verify(
     let Some(Ok(Record::Summary(summary))) = Records::new(&batch.records).next() else {
         return;
     };
+    // It sums up the segment before the one that it is in, whether or not batches of that can still be read.
+    if summary.segment != batch.header.previous_end.segment {
+        let message = format!("it is of segment {}", summary.segment);
+        findings.add(codes::LOG_SUMMARY, batch.header.at, message);
+        return;
+    }
     let mut before = summary.before;
     for item in &summary.batches {
         let place = SlotAddr {

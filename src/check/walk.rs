@@ -3,12 +3,12 @@
 //! A node is checked against what lies right below it, and gives a summary of all below it to
 //! whoever refers to it. So a shared node costs every further head one look.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::check::claims::{Claimant, Claims};
+use crate::check::claims::{Claim, Claimant, Claims};
 use crate::check::codes::{self, Code};
 use crate::check::data::Reader;
 use crate::check::files::Trouble;
@@ -18,6 +18,7 @@ use crate::check::image::Image;
 use crate::check::state::Head;
 use crate::check::watch::Watch;
 use crate::error::Damage;
+use crate::format::entry::Entry;
 use crate::format::node::{Items, NodeRef};
 use crate::format::pack::pack_file_name;
 use crate::format::segment::segment_file_name;
@@ -38,6 +39,8 @@ pub(super) struct Walk<'a, 'w> {
     /// Spans of the log that were visited, by address.
     pub(super) spans: HashMap<usize, super::overlay::Summary>,
     pub counts: Counts,
+    /// Pages and nodes that heads name, each once, by key epoch.
+    pub(super) live: BTreeMap<KeyEpoch, Live>,
     /// Segments without a file, of which nothing was in use so far.
     missing: BTreeSet<SegmentId>,
     pub(super) last: Last,
@@ -63,6 +66,13 @@ pub(super) struct Counts {
     pub pages_locked: u64,
 }
 
+/// What of a key epoch is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Live {
+    pub pages: u64,
+    pub nodes: u64,
+}
+
 /// What lies in and below a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Summary {
@@ -72,6 +82,8 @@ pub(super) struct Summary {
     last: u64,
     /// Its lineage epoch, if it is known: those below are above it.
     lineage: Option<LineageEpoch>,
+    /// Pages with contents, if all below could be read.
+    pages: Option<u64>,
 }
 
 /// How the birth of something relates to that of what refers to it.
@@ -100,6 +112,7 @@ impl<'a, 'w> Walk<'a, 'w> {
             nodes: HashMap::new(),
             spans: HashMap::new(),
             counts: Counts::default(),
+            live: BTreeMap::new(),
             missing: missing(image),
             last: Last::default(),
         };
@@ -120,6 +133,17 @@ impl<'a, 'w> Walk<'a, 'w> {
             let message = format!("{} does not descend from it", head.describe());
             self.findings
                 .add(codes::NODE_OUTSIDE_LINEAGE, root.at, message);
+        }
+        let mapped = match head.root {
+            None => Some(0),
+            Some(_) => tree.and_then(|summary| summary.pages),
+        };
+        if let (Some(said), Some(mapped)) = (head.page_count, mapped)
+            && said != mapped
+        {
+            let message = format!("{said} pages, but its page table has {mapped}");
+            self.findings
+                .add(codes::HEAD_PAGE_COUNT, head.place(), message);
         }
         self.overlay(head);
         let end = head.record.len / u64::from(self.image.superblock.geometry.page_len);
@@ -152,7 +176,9 @@ impl<'a, 'w> Walk<'a, 'w> {
             self.findings.add(codes::NODE_NOT_WRITTEN, node.at, message);
             return None;
         }
-        self.claim(node.at, 1, Claimant::node(&node.hash));
+        if self.claim(node.at, 1, Claimant::node(&node.hash)) == Claim::New {
+            self.live.entry(node.key_epoch).or_default().nodes += 1;
+        }
         let read = match self.image.files.node(node) {
             Ok(read) => read,
             Err(trouble) => {
@@ -168,40 +194,50 @@ impl<'a, 'w> Walk<'a, 'w> {
             self.findings
                 .add(codes::NODE_KEY_EPOCH_UNKNOWN, node.at, message);
         }
-        let (first, last) = match &read.items {
+        let (first, last, pages) = match &read.items {
             Items::Leaf(pages) => {
                 for (page, entry) in pages {
                     self.entry(*page, entry, node.at, lineage);
                 }
-                (pages.first()?.0.0, pages.last()?.0.0)
+                let data = pages
+                    .iter()
+                    .filter(|(_, entry)| matches!(entry, Entry::Data(_)));
+                let count = data.count() as u64;
+                (pages.first()?.0.0, pages.last()?.0.0, Some(count))
             }
             Items::Inner { children, .. } => {
                 let first = children.first()?.0.0;
-                (first, self.children(children, node, lineage))
+                let (last, pages) = self.children(children, node, lineage);
+                (first, last, pages)
             }
         };
         Some(Summary {
             first,
             last,
             lineage,
+            pages,
         })
     }
 
-    /// Checks the children of a node; gives the greatest page below.
+    /// Checks the children of a node; gives the greatest page below, and how many have contents.
     fn children(
         &mut self,
         children: &[(PageNo, NodeRef)],
         node: &NodeRef,
         lineage: Option<LineageEpoch>,
-    ) -> u64 {
-        let mut last = 0;
+    ) -> (u64, Option<u64>) {
+        let (mut last, mut pages) = (0, Some(0_u64));
         self.read_ahead(children);
         let ends = children.iter().skip(1).map(|(next, _)| next.0);
         let ends = ends.map(Some).chain(std::iter::once(None));
         for ((first, child), end) in children.iter().zip(ends) {
             let Some(below) = self.node(child) else {
+                pages = None;
                 continue;
             };
+            pages = pages
+                .zip(below.pages)
+                .and_then(|(sum, more)| sum.checked_add(more));
             last = last.max(below.last);
             if below.first < first.0 || end.is_some_and(|end| below.last >= end) {
                 let message = format!(
@@ -224,7 +260,7 @@ impl<'a, 'w> Walk<'a, 'w> {
                 }
             }
         }
-        last
+        (last, pages)
     }
 
     /// Has all threads read and decode nodes that the walk comes to next.
@@ -242,6 +278,42 @@ impl<'a, 'w> Walk<'a, 'w> {
             new.par_iter()
                 .for_each(|child| drop(image.files.node(child)));
         });
+    }
+
+    /// Compares what is in use of each key epoch with what the tables say. What the log changed they do not know.
+    pub fn check_counts(&mut self) {
+        let state = &self.image.state;
+        let has_deleted = state.heads.values().any(Head::is_deleted);
+        let is_settled = self.image.log_batches == 0 && !has_deleted;
+        for record in state.key_epochs.values().filter(|_| is_settled) {
+            let found = self
+                .live
+                .get(&record.key_epoch)
+                .copied()
+                .unwrap_or_default();
+            let (pages, nodes) = (record.live_pages, record.live_nodes);
+            if found != (Live { pages, nodes }) {
+                let Live {
+                    pages: has,
+                    nodes: and,
+                } = found;
+                let message =
+                    format!("{pages} pages and {nodes} nodes, but {has} and {and} are in use");
+                let place = format!("key epoch {}", record.key_epoch);
+                self.findings.add(codes::KEY_EPOCH_COUNTS, place, message);
+            }
+        }
+        let born = self
+            .live
+            .keys()
+            .filter_map(|key_epoch| state.lineage_of(*key_epoch));
+        for record in born.filter_map(|lineage| state.lineages.get(&lineage)) {
+            if !record.changed {
+                let place = format!("lineage epoch {}", record.lineage);
+                let message = "it is said to be unchanged, and something was born in it";
+                self.findings.add(codes::LINEAGE_UNCHANGED, place, message);
+            }
+        }
     }
 
     /// Whether slots were ever written, as far as that is known.

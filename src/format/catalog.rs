@@ -388,6 +388,11 @@ impl HeadRecord {
             4 => RootSource::Node(NodeRef::decode(&disk.root)?),
             _ => return Err(Damage::OutOfRange("root_kind")),
         };
+        let has_other = disk.root_head.get() != 0 && disk.root_kind != 2;
+        let has_node = disk.root_kind != 4 && disk.root.as_bytes().iter().any(|&byte| byte != 0);
+        if has_other || has_node {
+            return Err(Damage::NotZero);
+        }
         Ok(Self {
             head: HeadId(disk.head.get()),
             kind: match disk.kind {

@@ -278,6 +278,9 @@ impl PageDelta {
         };
         let old_segment = SegmentId(disk.old_segment.get());
         let old_key_epoch = KeyEpoch(disk.old_key_epoch.get());
+        if old_segment.0 == 0 && disk.old_slot.get() != 0 {
+            return Err(Damage::NotZero);
+        }
         Ok(Self {
             page: PageNo(disk.page.get()),
             entry,
@@ -401,6 +404,10 @@ impl Record {
             TABLE => {
                 let disk = DiskTable::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 let segment = SegmentId(disk.previous_segment.get());
+                let is_blank = disk.previous_slot.get() == 0 && disk.previous_hash == [0; 32];
+                if segment.0 == 0 && !is_blank {
+                    return Err(Damage::NotZero);
+                }
                 let previous = (segment.0 != 0).then(|| TableRef {
                     at: SlotAddr {
                         segment,

@@ -148,10 +148,12 @@ impl Summary {
         if !records.is_empty() || disk.reserved.get() != 0 {
             return Err(Damage::NotZero);
         }
-        let follows = |pair: &[SummaryBatch]| matches!(pair, [a, b] if a.end_slot() <= b.slot);
+        let follows = |pair: &[SummaryBatch]| matches!(pair, [a, b] if a.end_slot() == b.slot);
         let is_whole = |batch: &SummaryBatch| batch.slot > 0 && batch.header_slots > 0;
         if !batches.windows(2).all(follows) || !batches.iter().all(is_whole) {
-            return Err(Damage::Inconsistent("the batches of a summary overlap"));
+            return Err(Damage::Inconsistent(
+                "the batches of a summary do not follow each other",
+            ));
         }
         Ok(Self {
             segment: SegmentId(disk.segment.get()),

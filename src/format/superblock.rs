@@ -258,7 +258,11 @@ impl Superblock {
             .store_key
             .get(..len)
             .ok_or(Damage::OutOfRange("store_key_len"))?;
-        let tables = (disk.table_segment.get() != 0).then(|| TableRef {
+        let has_no_tables = disk.table_segment.get() == 0;
+        if has_no_tables && (disk.table_slot.get() != 0 || disk.table_hash != [0; 32]) {
+            return Err(Damage::NotZero);
+        }
+        let tables = (!has_no_tables).then(|| TableRef {
             at: SlotAddr {
                 segment: SegmentId(disk.table_segment.get()),
                 slot: disk.table_slot.get(),

@@ -31,6 +31,9 @@ pub struct DeadPart<'a> {
     pub slots: &'a SlotSet,
 }
 
+/// More items than this of one key epoch no disk has; sums of such counts do not overflow.
+const LIVE_MAX: u64 = 1 << 48;
+
 impl Lineage {
     /// All rows whose lineage epoch exists.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
@@ -64,6 +67,10 @@ impl Lineage {
 
     /// Loads a row.
     pub fn load_row(&mut self, row: &Row) -> Result<(), Damage> {
+        let Counts { pages, nodes } = row.live;
+        if pages.max(nodes) > LIVE_MAX {
+            return Err(Damage::OutOfRange("live_pages or live_nodes"));
+        }
         self.set_row(row.key_epoch, row.lineage);
         match self.count_live(row.key_epoch, row.live) {
             Some(_) => Ok(()),

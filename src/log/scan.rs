@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         }
         let head = read_head(self.segments, position.end)?;
         let follows = |head: &BatchHead| {
-            head.header.seq.0 == position.seq.0 + 1
+            position.seq.0.checked_add(1) == Some(head.header.seq.0)
                 && before(head) == position
                 && head.is_authentic(self.key)
         };

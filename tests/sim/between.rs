@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use offshoot::io::sim::{Crash, SimMachine};
 
 use crate::log::write;
-use crate::model::{Action, Kind, Model};
-use crate::nonces::{Nonces, last_batch};
-use crate::ops::{Start, starts};
-use crate::oracle::{Case, check};
-use crate::rig::{Host, SEGMENT_SLOTS};
+use offshoot_torture::model::{Action, Kind, Model};
+use offshoot_torture::nonces::{Nonces, last_batch};
+use offshoot_torture::ops::{Start, starts};
+use offshoot_torture::oracle::{Case, check};
+use offshoot_torture::rig::{Host, SEGMENT_SLOTS};
 
 /// The calls that sync.
 fn calls() -> [Option<Action>; 6] {
@@ -81,7 +81,7 @@ fn interleave(start: &Start, call: Option<&Action>, n: u32) -> Option<(Ends, [Mo
         between.barriers += 1;
         let room = last_batch(copy).is_some_and(|last| last.end().slot + 2 <= SEGMENT_SLOTS);
         if between.barriers == n && room {
-            let bytes = crate::model::bytes_of(502, 8);
+            let bytes = offshoot_torture::model::bytes_of(502, 8);
             between.wrote = target.write_all_at(&bytes, 2 * 4096).is_ok();
         }
         if between.wrote {

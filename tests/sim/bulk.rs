@@ -6,7 +6,7 @@ use offshoot::io::fault::{Class, Failure, FaultDisk, Faults, Times};
 use offshoot::io::sim::{Crash, SimMachine};
 use offshoot::{Error, FileKms, Machine, Options, Store, Volume};
 
-use crate::rig::{Dice, Host, clock};
+use offshoot_torture::rig::{Dice, Host, clock};
 
 const LEN: usize = 3 << 20;
 /// Writes: offset and length in KiB, and whether a flush follows.

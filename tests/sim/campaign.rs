@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use offshoot::io::sim::{Crash, SimMachine};
 
-use crate::nonces::Nonces;
-use crate::ops::{
+use offshoot_torture::nonces::Nonces;
+use offshoot_torture::ops::{
     KEY_OPS, MORE_OPS, OPS, Op, Start, key_sequences, more_sequences, sequences, starts,
 };
-use crate::oracle::{case_of, check, crashed};
-use crate::run::{Capture, Planted, Run};
+use offshoot_torture::oracle::{case_of, check, crashed};
+use offshoot_torture::run::{Capture, Planted, Run};
 
 /// How much of a campaign is done.
 #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,10 @@ use offshoot::io::sim::SimMachine;
 use offshoot::{Damage, Error, Secret, SlotAddr};
 
 use crate::log::write;
-use crate::model::{Action, Kind, Model, PAGE_SECTORS, SECTOR};
-use crate::nonces::{SLOT_LEN, batches, file_bytes, overwrite, segments};
-use crate::ops::starts;
-use crate::rig::{Host, Process};
+use offshoot_torture::model::{Action, Kind, Model, PAGE_SECTORS, SECTOR};
+use offshoot_torture::nonces::{SLOT_LEN, batches, file_bytes, overwrite, segments};
+use offshoot_torture::ops::starts;
+use offshoot_torture::rig::{Host, Process};
 
 fn file_of(at: SlotAddr) -> String {
     segment_file_name(at.segment)
@@ -142,7 +142,7 @@ fn damage_at_or_before_what_was_durable_is_never_a_shorter_log() {
 #[test]
 fn damage_after_the_last_witness_is_a_torn_tail() {
     let (machine, _) = acknowledged_store();
-    let last = crate::nonces::last_batch(&machine).unwrap();
+    let last = offshoot_torture::nonces::last_batch(&machine).unwrap();
     put_slot(&machine, last.header.at, &[0xAA; SLOT_LEN]);
     let model = Host::new(&machine, 62).open().unwrap().read().unwrap();
     let start = &starts()[0].model;
@@ -153,7 +153,7 @@ fn damage_after_the_last_witness_is_a_torn_tail() {
     process.store.checkpoint().unwrap();
     process.act(&write(2, 1, 64)).unwrap();
     process.store.close().unwrap();
-    let last = crate::nonces::last_batch(&machine).unwrap();
+    let last = offshoot_torture::nonces::last_batch(&machine).unwrap();
     put_slot(&machine, last.header.at, &[0xAA; SLOT_LEN]);
     let opened = Host::new(&machine, 64).open();
     assert!(matches!(opened, Err(Error::Corrupt { .. })), "{opened:?}");

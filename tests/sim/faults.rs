@@ -6,20 +6,14 @@ use offshoot::Error;
 use offshoot::io::fault::{Class, Failure, FaultDisk, Faults, Times};
 use offshoot::io::sim::{Crash, SimMachine};
 
-use crate::model::{Action, Kind, Model, PAGE_SECTORS, Tracker};
-use crate::nonces::Nonces;
-use crate::oracle::{Case, check};
-use crate::rig::{Host, Process};
+use offshoot_torture::model::{Action, Kind, Model, PAGE_SECTORS, Tracker};
+use offshoot_torture::nonces::Nonces;
+use offshoot_torture::oracle::{Case, check};
+use offshoot_torture::rig::{Host, Process};
+use offshoot_torture::run::{Where, happened_not};
 
 /// An error of the operating system: EIO.
 const EIO: Failure = Failure::Os(5);
-
-/// Which disk the fault is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
-    Store,
-    Kms,
-}
 
 pub fn volume(name: &str) -> (Kind, String) {
     (Kind::Volume, name.to_owned())
@@ -90,13 +84,18 @@ pub struct Trial {
 
 impl Trial {
     pub fn new(seed: u64) -> Self {
-        let machine = SimMachine::new();
+        let trial = Self::on(SimMachine::new(), Model::default(), seed);
+        trial.host.create_kms().unwrap();
+        trial
+    }
+
+    /// On a machine with a store that holds this.
+    pub fn on(machine: SimMachine, model: Model, seed: u64) -> Self {
         let mut host = Host::new(&machine, seed);
         let (store, kms) = (FaultDisk::new(host.store), FaultDisk::new(host.kms));
         let faults = [store.faults(), kms.faults()];
         (host.store, host.kms) = (Arc::new(store), Arc::new(kms));
-        host.create_kms().unwrap();
-        let (process, tracker) = (None, Tracker::new(Model::default()));
+        let (process, tracker) = (None, Tracker::new(model));
         Self {
             machine,
             host,
@@ -168,7 +167,7 @@ impl Trial {
     }
 
     /// All errors are of a kind that says what happened, and none blames the bytes on disk.
-    fn check_errors(&self) -> Result<(), String> {
+    pub fn check_errors(&self) -> Result<(), String> {
         for error in &self.errors {
             let is_typed = match error {
                 Error::Io { .. } | Error::NoSpace { .. } | Error::Poisoned => true,
@@ -192,14 +191,6 @@ impl Trial {
         };
         check(machine, &case).map(drop)
     }
-}
-
-/// The call says that nothing was changed.
-fn happened_not(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Poisoned | Error::NoSpace { .. } | Error::NotFound { .. }
-    )
 }
 
 /// Calls that the whole script makes.

@@ -7,11 +7,12 @@ use offshoot::Error;
 use offshoot::io::fault::{Class, Failure, Times};
 use offshoot::io::sim::{Crash, SimMachine};
 
-use crate::faults::{Trial, Where, fail_all, script, volume, write};
-use crate::model::{Action, Kind, Model};
-use crate::nonces::Nonces;
-use crate::oracle::{Case, check, crashed};
-use crate::rig::{Host, Process};
+use crate::faults::{Trial, fail_all, script, volume, write};
+use offshoot_torture::model::{Action, Kind, Model};
+use offshoot_torture::nonces::Nonces;
+use offshoot_torture::oracle::{Case, check, crashed};
+use offshoot_torture::rig::{Host, Process};
+use offshoot_torture::run::Where;
 
 #[test]
 fn any_file_may_find_the_disk_full() {

@@ -11,10 +11,10 @@ use offshoot::io::sim::{Crash, SimMachine};
 use offshoot::{FileKms, KeyEpoch, Machine, Random};
 
 use crate::log::write;
-use crate::model::{Action, Kind, Model};
-use crate::nonces::{Nonces, batches};
-use crate::ops::starts;
-use crate::rig::{Dice, Host, Watch, clock, options};
+use offshoot_torture::model::{Action, Kind, Model};
+use offshoot_torture::nonces::{Nonces, batches};
+use offshoot_torture::ops::starts;
+use offshoot_torture::rig::{Dice, Host, Watch, clock, options};
 
 /// A machine with copies of all files of another, as `cp` makes them.
 fn copy(machine: &SimMachine) -> SimMachine {
@@ -161,7 +161,7 @@ fn sequence_before_sealing() {
         if changed {
             // The open epoch has pages, so a branch must split it.
             volume
-                .write_all_at(&crate::model::bytes_of(number, 8), 3 * 4096)
+                .write_all_at(&offshoot_torture::model::bytes_of(number, 8), 3 * 4096)
                 .unwrap();
             model = model.after(&write(3, 1, number));
         }
@@ -172,7 +172,7 @@ fn sequence_before_sealing() {
             source.create_clone(&name, &key).unwrap();
         }));
         volume
-            .write_all_at(&crate::model::bytes_of(number + 50, 16), 4096)
+            .write_all_at(&offshoot_torture::model::bytes_of(number + 50, 16), 4096)
             .unwrap();
         assert!(
             trap.then.lock().unwrap().is_none(),
@@ -204,7 +204,7 @@ fn sequence_before_sealing() {
     machine.set_free_len(0);
     let mut refused = 0;
     for number in 60..70 {
-        match volume.write_all_at(&crate::model::bytes_of(number, 40), 4096) {
+        match volume.write_all_at(&offshoot_torture::model::bytes_of(number, 40), 4096) {
             Ok(()) => model = model.after(&write(1, 5, number)),
             Err(error) => {
                 assert!(
@@ -218,7 +218,7 @@ fn sequence_before_sealing() {
     assert!(refused > 0);
     machine.set_free_len(1 << 30);
     volume
-        .write_all_at(&crate::model::bytes_of(70, 8), 0)
+        .write_all_at(&offshoot_torture::model::bytes_of(70, 8), 0)
         .unwrap();
     model = model.after(&write(0, 1, 70));
     store.flush().unwrap();

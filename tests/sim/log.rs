@@ -9,15 +9,15 @@ use offshoot::io::sim::{Crash, Lie, SimMachine, WriteChoice};
 use offshoot::{Secret, Seq, SlotAddr};
 
 use crate::campaign::captures;
-use crate::model::{Action, Model, PAGE_SECTORS};
-use crate::nonces::{
+use crate::superblocks::superblocks;
+use offshoot_torture::model::{Action, Model, PAGE_SECTORS};
+use offshoot_torture::nonces::{
     Nonces, SLOT_LEN, batches, file_bytes, last_batch, overwrite, segments, slots_of,
 };
-use crate::ops::{OPS, Op, starts};
-use crate::oracle::{case_of, check};
-use crate::rig::{Host, Process, SEGMENT_SLOTS, Watch};
-use crate::run::Planted;
-use crate::superblocks::superblocks;
+use offshoot_torture::ops::{OPS, Op, starts};
+use offshoot_torture::oracle::{case_of, check};
+use offshoot_torture::rig::{Host, Process, SEGMENT_SLOTS, Watch};
+use offshoot_torture::run::Planted;
 
 pub fn write(first: u64, count: u64, number: u32) -> Action {
     let sectors = first * PAGE_SECTORS..(first + count) * PAGE_SECTORS;

@@ -1,13 +1,6 @@
 //! The store on a simulated machine that crashes everywhere, judged by a model.
 
 mod campaign;
-mod model;
-mod nonces;
-mod ops;
-mod oracle;
-mod rig;
-mod run;
-mod syncs;
 
 mod between;
 mod bulk;
@@ -15,8 +8,9 @@ mod crashes;
 mod damage;
 mod faults;
 mod full;
-mod histories;
 mod keys;
 mod log;
 mod planted;
+mod scenarios;
 mod superblocks;
+mod torture;

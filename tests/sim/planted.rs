@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use offshoot::io::sim::{Crash, Lie};
 
-use crate::model::Model;
-use crate::nonces::Nonces;
-use crate::ops::{Op, Start, starts};
-use crate::oracle::{case_of, check, crashed};
-use crate::rig::{Host, Watch};
-use crate::run::{Capture, Planted, Run};
-use crate::syncs::{Journal, Sync};
+use offshoot_torture::model::Model;
+use offshoot_torture::nonces::Nonces;
+use offshoot_torture::ops::{Op, Start, starts};
+use offshoot_torture::oracle::{case_of, check, crashed};
+use offshoot_torture::rig::{Host, Watch};
+use offshoot_torture::run::{Capture, Planted, Run};
+use offshoot_torture::syncs::{Journal, Sync};
 
 /// Every kind of sync happens in it.
 const HISTORY: [Op; 9] = [
@@ -162,11 +162,16 @@ fn a_write_over_an_acknowledged_slot_is_caught() {
     let start = &starts()[0];
     let machine = start.machine.kill();
     let watch = Watch::on(&machine, start.acknowledged.clone(), &Arc::default());
-    let batch = crate::nonces::last_batch(&machine).unwrap();
+    let batch = offshoot_torture::nonces::last_batch(&machine).unwrap();
     let name = offshoot::format::segment::segment_file_name(batch.header.at.segment);
-    let bytes = crate::nonces::file_bytes(&machine, &name);
-    let offset = batch.header.at.slot as usize * crate::nonces::SLOT_LEN;
-    crate::nonces::overwrite(&machine, &name, offset as u64, &bytes[offset..offset + 512]);
+    let bytes = offshoot_torture::nonces::file_bytes(&machine, &name);
+    let offset = batch.header.at.slot as usize * offshoot_torture::nonces::SLOT_LEN;
+    offshoot_torture::nonces::overwrite(
+        &machine,
+        &name,
+        offset as u64,
+        &bytes[offset..offset + 512],
+    );
     assert!(watch.check().unwrap_err().contains("was written again"));
 }
 

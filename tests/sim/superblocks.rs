@@ -8,11 +8,11 @@ use offshoot::io::sim::{Crash, SimMachine};
 
 use crate::campaign::captures;
 use crate::log::{act, opened, read, write};
-use crate::model::Action;
-use crate::nonces::{Nonces, SLOT_LEN, file_bytes, overwrite};
-use crate::ops::{Op, starts};
-use crate::rig::Host;
-use crate::run::Planted;
+use offshoot_torture::model::Action;
+use offshoot_torture::nonces::{Nonces, SLOT_LEN, file_bytes, overwrite};
+use offshoot_torture::ops::{Op, starts};
+use offshoot_torture::rig::Host;
+use offshoot_torture::run::Planted;
 
 /// All superblocks that decode, of both mirrors.
 pub fn superblocks(machine: &SimMachine) -> Vec<Superblock> {

@@ -153,6 +153,14 @@ impl Context {
         })
     }
 
+    /// How progress is shown that is not of bytes; not at all if only names are wanted.
+    pub fn progress_form(&self) -> crate::cli::Progress {
+        match self.quiet {
+            true => crate::cli::Progress::Never,
+            false => self.progress,
+        }
+    }
+
     /// Shows how far long work is; `total` in bytes if it is known.
     pub fn progress(
         &self,

@@ -8,7 +8,7 @@ use crate::format::batch::{BatchHeader, header_slots};
 use crate::format::catalog::{HeadKind, HeadRecord, HeadState, RootSource};
 use crate::format::entry::{DataEntry, Entry};
 use crate::format::node::{DiskNode, Items, NodeRef};
-use crate::format::record::{PageDelta, PageRange, Record};
+use crate::format::record::{PageDelta, PageRange, PageRun, Record};
 use crate::format::segment::{SegmentHeader, segment_file_name};
 use crate::format::superblock::{Geometry, Position, Superblock, TableRef};
 use crate::io::sim::{SimDisk, SimMachine, SimRandom};
@@ -107,6 +107,19 @@ impl<'a> Builder<'a> {
     /// The slot after the last batch.
     pub fn end(&self) -> SlotAddr {
         self.position.end
+    }
+
+    /// A range that a head lets go of, with the pages that it has there.
+    pub fn cleared(&self, id: u32, key_epoch: u32, first: u64, count: u64) -> PageRange {
+        let (from, to) = (PageNo(first), PageNo(first + count));
+        let had = self.pages.range((HeadId(id), from)..(HeadId(id), to));
+        let mut range = range(id, key_epoch, first, count);
+        for (_, entry) in had {
+            if let Entry::Data(page) = entry {
+                PageRun::push(&mut range.gone, page, self.geometry.page_slots());
+            }
+        }
+        range
     }
 
     fn next_at(&self) -> SlotAddr {
@@ -328,7 +341,7 @@ pub fn head(id: u32, kind: HeadKind, name: &str, root: RootSource, epoch: u32) -
         lineage: LineageEpoch(epoch),
         key_epoch: KeyEpoch(epoch),
         resource_id: ResourceId([id as u8; 16]),
-        origin_id: None,
+        origin_id: (kind != HeadKind::Volume).then_some(ResourceId([1; 16])),
         group_id: None,
         owner: 1,
         created_at_ms: 5,

@@ -1,6 +1,6 @@
 //! The store that the tests look at, and the KMS that opens it.
 
-use super::builder::{Builder, Hook, KMS_KEY, STORE, head, range};
+use super::builder::{Builder, Hook, KMS_KEY, STORE, head};
 use crate::check::CheckOptions;
 use crate::crypto::{Secret, WRAPPED_LEN, unwrap, wrap};
 use crate::format::catalog::{
@@ -68,8 +68,8 @@ fn first_checkpoint(store: &mut Builder<'_>) -> RootSource {
     store.write_nodes(nodes);
     let mut records = vec![segment(store, 1), salt(1)];
     records.extend(epochs.into_iter().flatten());
-    records.push(volume(1, "db", old, 1));
-    records.push(live(store));
+    records.push(counted(volume(1, "db", old, 1), 3));
+    add_live(store, &mut records);
     let table = store.write_tables(false, records);
     store.write_superblock(&superblock(store, 0, 2), Some(table));
     old
@@ -93,9 +93,9 @@ fn second_checkpoint(store: &mut Builder<'_>, old: RootSource) {
             .into_iter()
             .flatten(),
     );
-    records.push(volume(1, "db", top, 2));
-    records.push(volume(2, "clone", old, 3));
-    records.push(live(store));
+    records.push(counted(volume(1, "db", top, 2), 4));
+    records.push(counted(volume(2, "clone", old, 3), 3));
+    add_live(store, &mut records);
     let table = store.write_tables(true, records);
     store.write_superblock(&superblock(store, 1, 4), Some(table));
 }
@@ -110,8 +110,9 @@ fn tail(store: &mut Builder<'_>) {
     store.copy_pages(1, 3);
     store.start_segment(2);
     store.write_pages(vec![segment(store, 2)], 1, 4, &[2, 3]);
-    let zeroes = Record::Zeroes(range(2, 3, 0, 2));
-    store.append(vec![zeroes, Record::Discard(range(1, 4, 100, 100))], &[]);
+    let zeroes = Record::Zeroes(store.cleared(2, 3, 0, 2));
+    let discard = Record::Discard(store.cleared(1, 4, 100, 100));
+    store.append(vec![zeroes, discard], &[]);
     let mut nodes = store.nodes(1);
     nodes.leaf("stray", 4, leaf(store, 1, 0..2));
     store.write_nodes(nodes);
@@ -125,13 +126,19 @@ fn tail(store: &mut Builder<'_>) {
     store.write_pages(vec![], 2, 3, &[5]);
 }
 
-/// All slots of the first segment that are written.
-fn live(store: &Builder<'_>) -> Record {
-    Record::Slots(SlotsRecord {
+/// All slots of the first segment that are written, counted as nodes of the first key epoch.
+fn add_live(store: &Builder<'_>, records: &mut Vec<Record>) {
+    let count = store.end().slot - 1;
+    let epoch = records.iter_mut().find_map(|record| match record {
+        Record::KeyEpoch(epoch) => Some(epoch),
+        _ => None,
+    });
+    epoch.unwrap().live_nodes = count.into();
+    records.push(Record::Slots(SlotsRecord {
         purpose: SlotsPurpose::Live,
         segment: SegmentId(1),
-        runs: vec![(1, store.end().slot - 1)],
-    })
+        runs: vec![(1, count)],
+    }));
 }
 
 /// A lineage epoch and a key epoch of one number.
@@ -164,6 +171,14 @@ fn epoch(id: u32, above: u32) -> [Record; 2] {
 
 fn volume(id: u32, name: &str, root: RootSource, epoch: u32) -> Record {
     Record::Head(Box::new(head(id, HeadKind::Volume, name, root, epoch)))
+}
+
+/// With the pages that its page table maps.
+fn counted(mut record: Record, page_count: u64) -> Record {
+    if let Record::Head(head) = &mut record {
+        head.page_count = page_count;
+    }
+    record
 }
 
 fn segment(store: &Builder<'_>, id: u32) -> Record {

@@ -103,7 +103,7 @@ fn summary(count: u32) -> Record {
     let batches = (1..=count).map(|number| SummaryBatch {
         slot: number * 10,
         header_slots: number,
-        body_slots: 4,
+        body_slots: 10 - number,
         salt: [number as u8; 12],
         chain: [number as u8; 32],
         records: vec![7; number as usize - 1],
@@ -126,7 +126,9 @@ fn a_summary_that_cannot_be_is_refused() {
     // Count, reserved, the first item's slot, its header slots, its reserved bytes.
     assert_eq!(refused(&record, 4, 3), Some(Damage::OutOfRange("count")));
     assert_eq!(refused(&record, 56, 1), Some(Damage::NotZero));
-    let overlap = Some(Damage::Inconsistent("the batches of a summary overlap"));
+    let overlap = Some(Damage::Inconsistent(
+        "the batches of a summary do not follow each other",
+    ));
     for (offset, byte) in [(64, 0), (64, 18), (68, 0), (72, 20)] {
         assert_eq!(refused(&record, offset, byte), overlap, "{offset}");
     }

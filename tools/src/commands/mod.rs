@@ -17,6 +17,7 @@ mod serve;
 mod snapshot;
 mod stats;
 mod store;
+mod torture;
 mod version;
 mod volume;
 
@@ -55,6 +56,7 @@ pub enum Command {
     Serve(serve::Command),
     Fsck(fsck::Args),
     Inspect(inspect::Args),
+    Torture(torture::Args),
     Version(version::Args),
 }
 
@@ -74,9 +76,10 @@ impl Command {
                 "it writes no files for others: export to - and redirect that"
             }
             Self::Store(command) if command.walks_files() => stats::LIVE_NEEDS_REST,
-            Self::Store(store::Command::Init(_)) | Self::Demo(_) | Self::Version(_) => {
-                "it makes nothing of this kind for others"
-            }
+            Self::Store(store::Command::Init(_))
+            | Self::Demo(_)
+            | Self::Torture(_)
+            | Self::Version(_) => "it makes nothing of this kind for others",
             Self::Key(command) if !command.needs_store() => "keys are of the KMS, not of it",
             Self::Store(_)
             | Self::Volume(_)
@@ -102,6 +105,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8> {
         Command::Serve(command) => return serve::run(context, command),
         Command::Fsck(args) => return fsck::run(context, &args),
         Command::Inspect(args) => inspect::run(context, &args)?,
+        Command::Torture(args) => torture::run(context, &args)?,
         Command::Version(_) => version::run(context)?,
     }
     Ok(0)

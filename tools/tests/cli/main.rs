@@ -17,3 +17,4 @@ mod scrub;
 mod stats;
 mod stores;
 mod support;
+mod torture;

@@ -4,7 +4,7 @@ use crate::crypto::Secret;
 use crate::format::batch::BatchHeader;
 use crate::format::catalog::{KeyLink, RootSource, SaltRecord};
 use crate::format::node::NodeRef;
-use crate::format::record::{PageDelta, Record};
+use crate::format::record::{PageDelta, PageRun, Record};
 use crate::format::summary::{Summary, SummaryBatch};
 use crate::format::superblock::Position;
 use crate::units::{HeadId, KeyEpoch, PageNo, SegmentId, Seq, SlotAddr};
@@ -232,7 +232,7 @@ fn pages_of_the_log_lie_in_their_head_and_its_lineage() {
         "OF-0509",
         delta(12, |delta| delta.entry.key_epoch = KeyEpoch(99)),
     );
-    expect_only(
+    expect(
         "OF-0510",
         delta(12, |delta| delta.entry.key_epoch = KeyEpoch(5)),
     );
@@ -280,7 +280,16 @@ fn a_head_that_became_shorter_has_let_go_of_the_rest() {
             db.len = 50 << 12;
             records[1] = Record::Head(Box::new(db));
             if discard {
-                records.push(Record::Discard(range(1, 4, 50, 1 << 40)));
+                let mut rest = range(1, 4, 50, 1 << 40);
+                rest.gone.push(PageRun {
+                    at: SlotAddr {
+                        segment: SegmentId(1),
+                        slot: 13,
+                    },
+                    count: 1,
+                    key_epoch: KeyEpoch(2),
+                });
+                records.push(Record::Discard(rest));
             }
         })
     };
@@ -296,7 +305,7 @@ fn key_epochs_of_the_log_fit_the_catalog() {
             key_epoch(records, 5).far.as_mut().unwrap().to = KeyEpoch(3);
         }),
     );
-    expect_only(
+    expect(
         "OF-0412",
         batch(15, |records| {
             let wrapped = [2; crate::crypto::WRAPPED_LEN];
@@ -315,4 +324,23 @@ fn key_epochs_of_the_log_fit_the_catalog() {
             key_epoch(records, 5).above.as_mut().unwrap().to = KeyEpoch(3);
         }),
     );
+}
+
+#[test]
+fn heads_of_the_log_stay_what_they_are_and_branch_off_what_they_copy() {
+    expect(
+        "OF-0312",
+        batch(11, |records| {
+            head(records, 3).root = RootSource::CopyOf(HeadId(2));
+        }),
+    );
+    expect(
+        "OF-0312",
+        batch(11, |records| head(records, 3).root = RootSource::Empty),
+    );
+    expect_only(
+        "OF-0313",
+        batch(11, |records| head(records, 1).created_at_ms += 1),
+    );
+    expect_only("OF-0306", header(17, |h| h.durable_through = Seq(9)));
 }

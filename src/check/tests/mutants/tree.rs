@@ -3,7 +3,7 @@
 use crate::format::entry::Entry;
 use crate::format::node::Items;
 use crate::format::record::Record;
-use crate::format::slots::SlotsRecord;
+use crate::format::slots::{Bucket, SlotsPurpose, SlotsRecord};
 use crate::units::{KeyEpoch, LineageEpoch, PageNo, SegmentId, SlotAddr};
 
 use super::super::builder::Piece;
@@ -117,8 +117,8 @@ fn nothing_is_younger_than_the_node_above() {
 
 #[test]
 fn pages_lie_before_the_end() {
-    expect_only("OF-0507", leaf("b", |pages| pages[0].0 = PageNo(3200)));
-    expect_only("OF-0507", leaf("b", |pages| pages[0].0 = PageNo(u64::MAX)));
+    expect("OF-0507", leaf("b", |pages| pages[0].0 = PageNo(3200)));
+    expect("OF-0507", leaf("b", |pages| pages[0].0 = PageNo(u64::MAX)));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn what_is_named_is_live() {
             }
         }
     };
-    expect_only(
+    expect(
         "OF-0516",
         tables(move |t| records(t, &|slots| slots.runs[0].1 = 1)),
     );
@@ -215,4 +215,40 @@ fn what_is_named_is_live() {
         "OF-0516",
         tables(|t| t.retain(|r| !matches!(r, Record::Slots(_)))),
     );
+}
+
+#[test]
+fn what_is_counted_is_there() {
+    expect_only("OF-0419", tables(|t| super::head(t, 2).page_count += 1));
+    expect_only(
+        "OF-0420",
+        tables(|t| super::key_epoch(t, 1).live_nodes -= 1),
+    );
+    expect_only("OF-0421", tables(|t| super::lineage(t, 2).changed = false));
+}
+
+#[test]
+fn deadlists_have_live_items_born_above_them() {
+    let dead = |lineage, key_epoch, segment, first| {
+        Record::Slots(SlotsRecord {
+            purpose: SlotsPurpose::DeadPages(Bucket {
+                lineage: LineageEpoch(lineage),
+                key_epoch: KeyEpoch(key_epoch),
+            }),
+            segment: SegmentId(segment),
+            runs: vec![(first, 1)],
+        })
+    };
+    super::expect_clean(tables(move |t| t.push(dead(2, 1, 1, 4))));
+    for (lineage, key_epoch, segment, first) in [
+        (2, 1, 2, 4),
+        (2, 1, 1, 7),
+        (1, 1, 1, 4),
+        (1, 2, 1, 4),
+        (9, 1, 1, 4),
+        (2, 9, 1, 4),
+    ] {
+        let record = move |t: &mut Vec<Record>| t.push(dead(lineage, key_epoch, segment, first));
+        expect_only("OF-0418", tables(record));
+    }
 }

@@ -174,6 +174,12 @@ impl Model {
         dark.next().map(|(head, _)| head.clone())
     }
 
+    /// Whether the key of a head is gone.
+    pub fn is_dark(&self, head: &(Kind, String)) -> bool {
+        let contents = self.heads.get(head);
+        contents.is_some_and(|contents| contents.contains(&DARK))
+    }
+
     /// The oldest head of a kind that holds more than zeroes.
     pub fn filled(&self, kind: Kind) -> Option<String> {
         let is_filled = |name: &&str| {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use offshoot::check::{CheckOptions, Class};
+use offshoot::check::{CheckOptions, Class, Report};
 use offshoot::io::sim::{Crash, SimMachine};
+use offshoot::{Error, KeyState};
 
 use crate::model::{Action, Kind, Model, PAGE_SECTORS, gone};
 use crate::nonces::{Nonces, Slot};
@@ -74,9 +75,16 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
     equal(&second.read()?, &model, "when it is opened again")?;
     let action = probe(&model);
     let then = model.after(&action);
-    second
-        .act(&action)
-        .map_err(|error| format!("{action:?} fails: {error}"))?;
+    match second.act(&action) {
+        Ok(()) => {}
+        // Nothing is left to read that would show that an erasure had begun.
+        Err(error) if is_erased(&error, &action, case) => {
+            watch.check()?;
+            machine.clear_hooks();
+            return Ok(std::mem::take(&mut *barriers.lock().unwrap()));
+        }
+        Err(error) => return Err(format!("{action:?} fails: {error}")),
+    }
     second
         .store
         .flush()
@@ -104,15 +112,8 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
 /// The check of a whole store from outside, with keys and all pages. A crash while a superblock
 /// was written may leave it in one copy; nothing else may be wrong.
 pub fn fsck(machine: &SimMachine, seed: u64, when: &str) -> Result<(), String> {
-    let host = Host::new(machine, seed);
-    host.enable_keys()
-        .map_err(|error| format!("{when} the key cannot be enabled: {error}"))?;
-    let kms = host
-        .open_kms()
-        .map_err(|error| format!("{when} no key service: {error}"))?;
-    let options = CheckOptions::new().kms(Arc::new(kms)).read_data(true);
-    let report = offshoot::check::check(&*host.store, &options);
-    let report = report.map_err(|error| format!("{when} the check fails: {error}"))?;
+    let read_data = |options: CheckOptions| options.read_data(true);
+    let report = report(machine, seed, read_data).map_err(|error| format!("{when} {error}"))?;
     let is_allowed = |class: Class| class == Class::RedundancyLost;
     match report
         .findings
@@ -123,6 +124,23 @@ pub fn fsck(machine: &SimMachine, seed: u64, when: &str) -> Result<(), String> {
         None if !report.stats.authenticated => Err(format!("{when} nothing is authentic")),
         None => Ok(()),
     }
+}
+
+/// What the check finds, or why it cannot be made.
+pub fn report(
+    machine: &SimMachine,
+    seed: u64,
+    depth: impl Fn(CheckOptions) -> CheckOptions,
+) -> Result<Report, String> {
+    let host = Host::new(machine, seed);
+    host.enable_keys()
+        .map_err(|error| format!("the key cannot be enabled: {error}"))?;
+    let kms = host
+        .open_kms()
+        .map_err(|error| format!("no key service: {error}"))?;
+    let options = depth(CheckOptions::new().kms(Arc::new(kms)));
+    let report = offshoot::check::check(&*host.store, &options);
+    report.map_err(|error| format!("the check fails: {error}"))
 }
 
 fn open(machine: &SimMachine, seed: u64, which: &str) -> Result<Process, String> {
@@ -142,6 +160,22 @@ fn equal(found: &Model, expected: &Model, when: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{when} it holds {found:?} instead of {expected:?}")),
     }
+}
+
+/// Whether a write fails since the keys of its volume may be gone.
+fn is_erased(error: &Error, action: &Action, case: &Case<'_>) -> bool {
+    let is_missing = matches!(
+        error,
+        Error::KeyUnavailable {
+            state: KeyState::Missing,
+            ..
+        }
+    );
+    let Action::Write { name, .. } = action else {
+        return false;
+    };
+    let head = (Kind::Volume, name.clone());
+    is_missing && case.possible.iter().any(|model| model.is_dark(&head))
 }
 
 /// A write that can be told from all others; where there is no volume, a new one.

@@ -139,7 +139,8 @@ pub fn batches(machine: &SimMachine) -> Vec<BatchHead> {
         let mut slot = 1;
         while slot < SEGMENT_SLOTS {
             let at = SlotAddr { segment, slot };
-            let Some(batch) = batch_at(&bytes[slot as usize * SLOT_LEN..], at) else {
+            let rest = bytes.get(slot as usize * SLOT_LEN..);
+            let Some(batch) = rest.and_then(|rest| batch_at(rest, at)) else {
                 break;
             };
             slot = batch.end().slot;

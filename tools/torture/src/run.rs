@@ -1,8 +1,11 @@
-//! Runs a sequence of operations and captures the machine before each sync, when most is pending.
+//! Runs a sequence of operations and captures the machine before each sync, when most is pending. Calls to its disks
+//! may fail.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use offshoot::Error;
+use offshoot::io::fault::{FaultDisk, Faults};
 use offshoot::io::sim::{Lie, SimMachine};
 
 use crate::model::{Action, Model, Tracker};
@@ -40,6 +43,14 @@ pub struct Run {
     shared: Arc<Mutex<Shared>>,
     watch: Watch,
     planted: Planted,
+    faults: [Faults; 2],
+}
+
+/// Which disk a fault is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    Store,
+    Kms,
 }
 
 #[derive(Debug)]
@@ -92,6 +103,9 @@ impl Run {
         let mut host = Host::new(&machine, seed);
         host.store = journal.wrap(&machine, "store", host.store);
         host.kms = journal.wrap(&machine, "kms", host.kms);
+        let (store, kms) = (FaultDisk::new(host.store), FaultDisk::new(host.kms));
+        let faults = [store.faults(), kms.faults()];
+        (host.store, host.kms) = (Arc::new(store), Arc::new(kms));
         let process = Some(host.open().expect("a start opens"));
         Self {
             machine,
@@ -100,7 +114,18 @@ impl Run {
             shared,
             watch,
             planted,
+            faults,
         }
+    }
+
+    /// What makes calls to a disk fail.
+    pub fn faults(&self, on: Where) -> &Faults {
+        &self.faults[on as usize]
+    }
+
+    /// Whether a store is open: after a failed reopening none is.
+    pub fn is_open(&self) -> bool {
+        self.process.is_some()
     }
 
     /// From now on captures are kept.
@@ -124,7 +149,12 @@ impl Run {
 
     /// Does a call.
     pub fn act(&mut self, action: &Action) -> offshoot::Result<()> {
-        self.shared.lock().unwrap().tracker.start(action);
+        let before = {
+            let mut shared = self.shared.lock().unwrap();
+            let before = shared.tracker.clone();
+            shared.tracker.start(action);
+            before
+        };
         let done = match action {
             Action::Reopen => self.reopen(),
             action => self.process().act(action),
@@ -138,6 +168,10 @@ impl Run {
                 } else if self.planted == Planted::EarlyAcknowledgement {
                     shared.tracker.acknowledge();
                 }
+            }
+            // An erasure that finds the disk full has destroyed keys before, as the guarantees say.
+            Err(error) if happened_not(error) && !matches!(action, Action::Erase { .. }) => {
+                shared.tracker = before;
             }
             Err(_) => shared.tracker.fail(action),
         }
@@ -171,4 +205,12 @@ impl Run {
         shared.capture(&self.machine.kill());
         Ok(std::mem::take(&mut shared.captures))
     }
+}
+
+/// The call says that nothing was changed.
+pub fn happened_not(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Poisoned | Error::NoSpace { .. } | Error::NotFound { .. }
+    )
 }
