@@ -1,7 +1,7 @@
 //! What the tables say of pages and nodes that some heads let go of and others still reach.
 
 use crate::check::claims::Claims;
-use crate::check::codes;
+use crate::check::codes::{self, Code};
 use crate::check::finding::Findings;
 use crate::check::forest::Forest;
 use crate::check::image::Image;
@@ -26,8 +26,8 @@ pub(super) fn check(
                 wrong(image, lineages, claims, (record, bucket, true))
             }
         };
-        if let Some(why) = why {
-            findings.add(codes::DEADLIST_RECORD, *at, why);
+        if let Some((code, why)) = why {
+            findings.add(code, *at, why);
         }
     }
 }
@@ -37,16 +37,18 @@ fn wrong(
     lineages: &Forest,
     claims: &Claims,
     (record, bucket, are_nodes): (&SlotsRecord, Bucket, bool),
-) -> Option<String> {
+) -> Option<(Code, String)> {
     let Bucket { lineage, key_epoch } = bucket;
     // What a deleted head leaves may take over the epoch that it had.
     let Some(born) = image.state.lineage_of(key_epoch) else {
-        return Some(format!("there is no key epoch {key_epoch}"));
+        let why = format!("there is no key epoch {key_epoch}");
+        return Some((codes::DEADLIST_RECORD, why));
     };
     let is_above =
         born != lineage && lineages.contains(lineage.0) && lineages.is_above(born.0, lineage.0);
     if !is_above {
-        return Some(format!("lineage epoch {born} is not above {lineage}"));
+        let why = format!("lineage epoch {born} is not above {lineage}");
+        return Some((codes::DEADLIST_RECORD, why));
     }
     let segment = record.segment;
     let slots = record
@@ -55,13 +57,13 @@ fn wrong(
         .flat_map(|&(first, count)| first..first.saturating_add(count));
     for at in slots.map(|slot| SlotAddr { segment, slot }) {
         if !image.state.live.contains(at) {
-            return Some(format!("{at} is not live"));
+            return Some((codes::DEADLIST_NOT_LIVE, format!("{at} is not live")));
         }
         if claims
             .is_node(at)
             .is_some_and(|is_node| is_node != are_nodes)
         {
-            return Some(format!("{at} holds something else"));
+            return Some((codes::DEADLIST_RECORD, format!("{at} holds something else")));
         }
     }
     None

@@ -312,9 +312,13 @@ impl PackIndex {
             parts,
         };
         let lens = (index.index_slots(), index.slot_count());
-        match lens == (header.index_slots.get(), header.slot_count.get()) {
+        if lens != (header.index_slots.get(), header.slot_count.get()) {
+            return Err(Damage::OutOfRange("index_slots or slot_count"));
+        }
+        // Runs have two forms, and a part takes the shorter one.
+        match index.encode() == slots {
             true => Ok(index),
-            false => Err(Damage::OutOfRange("index_slots or slot_count")),
+            false => Err(Damage::Inconsistent("a part of a pack has the longer form")),
         }
     }
 
