@@ -85,7 +85,8 @@ fn a_field_that_means_something_else_is_named_by_the_right_code() {
     let all: Vec<_> = each
         .flat_map(|(n, anatomy)| mutants(anatomy).into_iter().map(move |it| (n, it)))
         .collect();
-    let chosen = Sample::from_env("OFFSHOOT_SEALED", 20_000).of(&(0..all.len()).collect::<Vec<_>>());
+    let chosen =
+        Sample::from_env("OFFSHOOT_SEALED", 20_000).of(&(0..all.len()).collect::<Vec<_>>());
     let expected = Expected::read();
     let seen = Mutex::new(BTreeMap::<String, BTreeMap<String, usize>>::new());
     let report = try_all(chosen, |&index| {
