@@ -49,6 +49,20 @@ pub(super) enum Trouble {
     Io(String),
 }
 
+impl Trouble {
+    /// The error of a call that needs what is there.
+    pub fn at(self, location: Location) -> Error {
+        match self {
+            Self::Damage(damage) => Error::Corrupt { location, damage },
+            Self::Io(text) => Error::Io {
+                op: "read",
+                location,
+                source: io::Error::other(text),
+            },
+        }
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -112,14 +112,7 @@ fn unreadable(head: &Head, page: PageNo, at: Option<&SlotAddr>, trouble: Trouble
         page,
         at: at.copied().unwrap_or_default(),
     };
-    match trouble {
-        Trouble::Damage(damage) => Error::Corrupt { location, damage },
-        Trouble::Io(text) => Error::Io {
-            op: "read",
-            location,
-            source: std::io::Error::other(text),
-        },
-    }
+    trouble.at(location)
 }
 
 fn view(image: &Image<'_>, data: &DataEntry) -> PageData {

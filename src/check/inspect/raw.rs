@@ -99,14 +99,7 @@ fn unreadable(place: &RawPlace, trouble: Trouble) -> Error {
         RawPlace::Address(at) => Location::Slot(*at),
         RawPlace::File(name, _) => Location::File(name.clone()),
     };
-    match trouble {
-        Trouble::Damage(damage) => Error::Corrupt { location, damage },
-        Trouble::Io(text) => Error::Io {
-            op: "read",
-            location,
-            source: std::io::Error::other(text),
-        },
-    }
+    trouble.at(location)
 }
 
 /// A slot that the operating system does not give.

@@ -159,14 +159,7 @@ fn header(files: &Files<'_>, segment: SegmentId) -> Result<SegmentHeader, Troubl
 
 fn unreadable(segment: SegmentId, trouble: Trouble) -> Error {
     let location = Location::File(segment_file_name(segment));
-    match trouble {
-        Trouble::Damage(damage) => Error::Corrupt { location, damage },
-        Trouble::Io(text) => Error::Io {
-            op: "read",
-            location,
-            source: std::io::Error::other(text),
-        },
-    }
+    trouble.at(location)
 }
 
 /// What a batch says, and what of its body is damaged.
