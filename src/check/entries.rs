@@ -2,13 +2,13 @@
 
 use crate::check::claims::{Claim, Claimant};
 use crate::check::codes;
-use crate::check::data::Bad;
+use crate::check::data::{Bad, Outcome};
 use crate::check::finding::Place;
 use crate::check::walk::{Birth, Walk};
 use crate::format::entry::{DataEntry, Entry};
 use crate::units::{KeyEpoch, LineageEpoch, PageNo, SLOT_LEN, SlotAddr};
 
-impl Walk<'_, '_> {
+impl Walk<'_, '_, '_> {
     /// Checks an entry that a leaf holds.
     pub(super) fn entry(
         &mut self,
@@ -75,12 +75,23 @@ impl Walk<'_, '_> {
         claim == Claim::New
     }
 
-    /// Checks the ciphertext of the pages that were noted.
+    /// Has the ciphertext of the pages that were noted checked.
     pub(super) fn read(&mut self) {
-        if self.watch.is_cancelled() {
-            return;
+        if !self.watch.is_cancelled() {
+            let outcome = self.reader.read();
+            self.take_in(&outcome);
         }
-        let outcome = self.reader.read();
+    }
+
+    /// The same, and waits until all that were noted are checked.
+    pub(super) fn read_rest(&mut self) {
+        self.read();
+        while let Some(outcome) = self.reader.finish_one() {
+            self.take_in(&outcome);
+        }
+    }
+
+    fn take_in(&mut self, outcome: &Outcome) {
         self.counts.pages_read += outcome.read;
         self.counts.pages_opened += outcome.opened;
         self.counts.pages_locked += outcome.locked;

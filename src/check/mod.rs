@@ -42,10 +42,14 @@ mod watch;
 use std::io;
 use std::path::Path;
 
+use rayon::{Scope, ThreadPool};
+
 use crate::check::data::Reader;
 use crate::check::finding::Findings;
+use crate::check::forest::Forest;
 use crate::check::image::Image;
-use crate::check::walk::Walk;
+use crate::check::state::Head;
+use crate::check::walk::{Counts, Walk};
 use crate::check::watch::Watch;
 use crate::error::{Error, Kind, Result};
 use crate::io::real::RealDisk;
@@ -145,32 +149,68 @@ fn check_image(
     let keys = keys.map(|kms| tags::Keys::open(kms, image, findings));
     let keys = keys.transpose()?;
     let pool = pool(options.worker_count())?;
-    let reader = Reader::new(image, pool.as_ref(), options.data(), keys.as_ref());
     watch.expect(image.state.live.len().saturating_mul(SLOT_LEN as u64));
-    let mut walk = Walk::new(image, &lineages, findings, reader, watch);
-    match only {
-        Some(head) => walk.head(head),
-        None => {
-            let heads = image.state.heads.values();
-            heads
-                .filter(|head| !head.is_deleted())
-                .for_each(|head| walk.head(head));
-        }
-    }
-    walk.read();
-    let is_all = only.is_none() && !walk.watch.is_cancelled();
-    let named = is_all.then(|| walk.claims.of_items());
-    if let Some(named) = &named {
-        space::check(image, named, walk.findings);
-        deadlists::check(image, &lineages, &walk.claims, walk.findings);
-        walk.check_counts();
-    }
-    stats.add_walk(walk.counts, image.superblock.geometry.page_len);
-    stats.locked_heads = keys.map_or(0, |keys| keys.locked_heads);
+    let ground = Ground {
+        image,
+        lineages: &lineages,
+        keys: keys.as_ref(),
+        pool: pool.as_ref(),
+        data: options.data(),
+        only,
+    };
+    let (counts, named) = match &pool {
+        Some(pool) => pool.in_place_scope(|scope| ground.walk(Some(scope), findings, watch)),
+        None => ground.walk(None, findings, watch),
+    };
+    stats.add_walk(counts, image.superblock.geometry.page_len);
+    stats.locked_heads = keys.as_ref().map_or(0, |keys| keys.locked_heads);
     Ok((stats, named))
 }
 
-fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {
+/// What page tables are checked against, and how.
+struct Ground<'a> {
+    image: &'a Image<'a>,
+    lineages: &'a Forest,
+    keys: Option<&'a tags::Keys>,
+    pool: Option<&'a ThreadPool>,
+    data: Option<Sample>,
+    only: Option<&'a Head>,
+}
+
+impl<'a> Ground<'a> {
+    /// Walks the page tables of one head, or of all; then gives the slots that all name.
+    fn walk(
+        &self,
+        scope: Option<&Scope<'a>>,
+        findings: &mut Findings,
+        watch: &mut Watch<'_>,
+    ) -> (Counts, Option<SlotSet>) {
+        let image = self.image;
+        let reader = Reader::new(image, scope, self.data, self.keys);
+        let ahead = self.pool.filter(|_| self.data.is_none());
+        let mut walk = Walk::new(image, self.lineages, findings, reader, ahead, watch);
+        match self.only {
+            Some(head) => walk.head(head),
+            None => {
+                let heads = image.state.heads.values();
+                heads
+                    .filter(|head| !head.is_deleted())
+                    .for_each(|head| walk.head(head));
+            }
+        }
+        walk.read_rest();
+        let is_all = self.only.is_none() && !walk.watch.is_cancelled();
+        let named = is_all.then(|| walk.claims.of_items());
+        if let Some(named) = &named {
+            space::check(image, named, walk.findings);
+            deadlists::check(image, self.lineages, &walk.claims, walk.findings);
+            walk.check_counts();
+        }
+        (walk.counts, named)
+    }
+}
+
+fn pool(workers: usize) -> Result<Option<ThreadPool>> {
     if workers == 0 {
         return Ok(None);
     }

@@ -19,7 +19,7 @@ pub(super) struct Summary {
     two_branches: bool,
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_, '_, '_> {
     /// Checks what the log says of a head.
     pub(super) fn overlay(&mut self, head: &Head) {
         let summary = self.spans(head.spans.root());
