@@ -17,7 +17,7 @@ impl Walk<'_, '_, '_> {
         leaf: SlotAddr,
         lineage: Option<LineageEpoch>,
     ) {
-        // Nothing keeps the key epoch of an explicit zero: it is not needed to read it.
+        // Nothing keeps the key epoch of what has no contents: it is not needed to read it.
         let is_known = self.lineage_of(entry.key_epoch()).is_some();
         if (is_known || matches!(entry, Entry::Data(_)))
             && let Some(born) = self.key_epoch_of(page, entry, leaf)
@@ -27,6 +27,9 @@ impl Walk<'_, '_, '_> {
                 Birth::Newer => self.born_later(entry.key_epoch(), leaf, leaf),
                 Birth::Elsewhere => self.born_elsewhere(page, entry.key_epoch(), leaf),
             }
+        }
+        if let Entry::Lost { .. } = entry {
+            self.lost.note(&self.head, page, 1);
         }
         if let Entry::Data(data) = entry
             && self.data(page, data, leaf)
@@ -103,7 +106,10 @@ impl Walk<'_, '_, '_> {
     fn report_page(&mut self, bad: &Bad) {
         let (page, at) = (bad.page, bad.entry.at);
         let (code, what) = match &bad.trouble {
-            Some(trouble) => (codes::PAGE_DAMAGED, trouble.to_string()),
+            Some(trouble) => {
+                self.lost.note_damaged(page, &bad.entry);
+                (codes::PAGE_DAMAGED, trouble.to_string())
+            }
             None => (
                 codes::PAGE_NOT_AUTHENTIC,
                 "its tag does not match".to_owned(),

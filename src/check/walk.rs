@@ -17,6 +17,7 @@ use crate::check::files::Trouble;
 use crate::check::finding::Findings;
 use crate::check::forest::Forest;
 use crate::check::image::Image;
+use crate::check::lost::Lost;
 use crate::check::state::Head;
 use crate::check::watch::Watch;
 use crate::error::Damage;
@@ -46,6 +47,9 @@ pub(super) struct Walk<'a, 's, 'w> {
     /// Spans of the log that were visited, by address.
     pub(super) spans: HashMap<usize, super::overlay::Summary>,
     pub counts: Counts,
+    pub(super) lost: Lost,
+    /// The head that is walked, for messages.
+    pub(super) head: String,
     /// Pages and nodes that heads name, each once, by key epoch.
     pub(super) live: BTreeMap<KeyEpoch, Live>,
     /// Segments without a file, of which nothing was in use so far.
@@ -121,6 +125,8 @@ impl<'a, 's, 'w> Walk<'a, 's, 'w> {
             nodes: HashMap::new(),
             spans: HashMap::new(),
             counts: Counts::default(),
+            lost: Lost::default(),
+            head: String::new(),
             live: BTreeMap::new(),
             missing: missing(image),
             last: Last::default(),
@@ -135,6 +141,7 @@ impl<'a, 's, 'w> Walk<'a, 's, 'w> {
 
     /// Checks the page table of a head.
     pub fn head(&mut self, head: &Head) {
+        self.head = head.describe();
         let tree = head.root.and_then(|root| self.node(&root, None));
         if let (Some(root), Some(summary)) = (head.root, tree)
             && self.birth(summary.lineage, Some(head.record.lineage)) != Birth::Fits
