@@ -117,7 +117,7 @@ fn a_finding_names_slot_head_and_page() {
     assert!(found.place.at.is_some() && found.place.page.is_some());
     assert!(found.place.head.is_some(), "{found}");
     assert_eq!(found.class.severity().as_str(), "error");
-    assert_eq!(found.repair.as_str(), "nothing");
+    assert_eq!(found.repair.as_str(), "lost_pages");
 }
 
 #[test]
