@@ -14,7 +14,7 @@ use crate::sync::Arc;
 use crate::units::{SLOT_LEN, SegmentId, Seq, SlotAddr};
 
 /// Flushes that cover no more than this are paid for by their latency, not by their bytes.
-const SMALL_FLUSH_LEN: u64 = 32 << 10;
+const SMALL_FLUSH_LEN: u64 = 96 << 10;
 /// So much is zeroed ahead of small flushes at once, in slots.
 const ZERO_AHEAD_SLOTS: u32 = 256;
 

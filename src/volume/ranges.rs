@@ -8,8 +8,15 @@ use crate::units::PageNo;
 /// The pages of one head that are being changed.
 #[derive(Debug, Default)]
 pub struct PageLocks {
-    taken: Mutex<Vec<Range<PageNo>>>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: Vec<Range<PageNo>>,
+    /// How many wait for some: to wake nobody costs a call of the system, too.
+    waiting: usize,
 }
 
 /// Holds pages until it is dropped.
@@ -23,24 +30,28 @@ impl PageLocks {
     /// Waits until nobody changes any of these pages, and takes them.
     pub fn lock(&self, pages: Range<PageNo>) -> PagesLocked<'_> {
         let overlaps = |other: &Range<PageNo>| other.start < pages.end && pages.start < other.end;
-        let mut taken = self.taken.lock();
-        while taken.iter().any(overlaps) {
-            taken = self
+        let mut state = self.state.lock();
+        while state.taken.iter().any(overlaps) {
+            state.waiting += 1;
+            state = self
                 .freed
-                .wait(taken)
+                .wait(state)
                 .expect("BUG: a thread panicked with this lock");
+            state.waiting -= 1;
         }
-        taken.push(pages.clone());
+        state.taken.push(pages.clone());
         PagesLocked { locks: self, pages }
     }
 }
 
 impl Drop for PagesLocked<'_> {
     fn drop(&mut self) {
-        let mut taken = self.locks.taken.lock();
-        if let Some(index) = taken.iter().position(|pages| *pages == self.pages) {
-            taken.swap_remove(index);
+        let mut state = self.locks.state.lock();
+        if let Some(index) = state.taken.iter().position(|pages| *pages == self.pages) {
+            state.taken.swap_remove(index);
         }
-        self.locks.freed.notify_all();
+        if state.waiting > 0 {
+            self.locks.freed.notify_all();
+        }
     }
 }

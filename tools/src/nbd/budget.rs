@@ -1,7 +1,7 @@
 //! How much of a client's requests is in memory at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Most requests of a connection that are not answered.
 const REQUESTS_MAX: usize = 128;
@@ -16,9 +16,16 @@ pub struct Sharers(Arc<AtomicUsize>);
 
 /// What one connection has in memory.
 pub struct Budget {
-    used: Mutex<Credit>,
+    state: Mutex<State>,
     less: Condvar,
     sharers: Sharers,
+}
+
+#[derive(Default)]
+struct State {
+    used: Credit,
+    /// How many wait for less: to wake nobody costs a call of the system, too.
+    waiting: usize,
 }
 
 /// Requests and their bytes.
@@ -41,7 +48,7 @@ impl Budget {
     pub fn new(sharers: Sharers) -> Self {
         sharers.0.fetch_add(1, Ordering::Relaxed);
         Self {
-            used: Mutex::default(),
+            state: Mutex::default(),
             less: Condvar::new(),
             sharers,
         }
@@ -49,39 +56,55 @@ impl Budget {
 
     /// Takes credit for one request if there is enough. A single request always has.
     pub fn try_take(&self, len: usize) -> bool {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        self.has_room(&used, len) && {
-            used.requests += 1;
-            used.len += len;
+        let mut state = self.lock();
+        self.has_room(&state.used, len) && {
+            state.used.add(Credit { requests: 1, len });
             true
         }
     }
 
     /// The same, when there is enough.
     pub fn take(&self, len: usize) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.has_room(&used, len) {
-            used = self.less.wait(used).unwrap_or_else(PoisonError::into_inner);
-        }
-        used.requests += 1;
-        used.len += len;
+        let mut state = self.wait_until(|used| self.has_room(used, len));
+        state.used.add(Credit { requests: 1, len });
     }
 
     /// Gives back what was taken.
     pub fn give(&self, credit: Credit) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.requests -= credit.requests;
-        used.len -= credit.len;
-        drop(used);
-        self.less.notify_all();
+        let mut state = self.lock();
+        state.used.requests -= credit.requests;
+        state.used.len -= credit.len;
+        if state.waiting > 0 {
+            drop(state);
+            self.less.notify_all();
+        }
+    }
+
+    /// Whether all requests but one are answered.
+    pub fn has_one(&self) -> bool {
+        self.lock().used.requests == 1
     }
 
     /// Waits until every request is answered.
     pub fn wait_for_all(&self) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        while used.requests > 0 {
-            used = self.less.wait(used).unwrap_or_else(PoisonError::into_inner);
+        drop(self.wait_until(|used| used.requests == 0));
+    }
+
+    fn wait_until(&self, is_so: impl Fn(&Credit) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while !is_so(&state.used) {
+            state.waiting += 1;
+            state = self
+                .less
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
+        state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_room(&self, used: &Credit, len: usize) -> bool {
@@ -104,7 +127,9 @@ mod tests {
     #[test]
     fn a_connection_has_so_many_requests_and_bytes_and_always_one() {
         let budget = Budget::new(Sharers::default());
+        assert!(!budget.has_one());
         assert!(budget.try_take(LEN_MAX * 2));
+        assert!(budget.has_one());
         assert!(!budget.try_take(1));
         budget.give(Credit {
             requests: 1,

@@ -13,7 +13,7 @@ use crate::nbd::pool::Jobs;
 use crate::nbd::protocol::request::Terms;
 use crate::nbd::record::Recorder;
 use crate::nbd::socket::Socket;
-use crate::nbd::transmission::{Pace, Transmission};
+use crate::nbd::transmission::{Pace, QUICK, QUICK_ALONE, Transmission};
 
 /// What all connections have in common.
 #[derive(Clone)]
@@ -55,8 +55,9 @@ pub fn serve(common: &Common, socket: &Arc<Socket>) {
             buffers,
             jobs: common.jobs.clone(),
             stopping: common.stopping.clone(),
-            reads: Pace::default(),
-            writes: Pace::default(),
+            reads: Pace::new(QUICK),
+            writes: Pace::new(QUICK),
+            alone: Pace::new(QUICK_ALONE),
         };
         Arc::new(transmission).serve(&received);
     }

@@ -42,6 +42,13 @@ impl Socket {
         Ok(len)
     }
 
+    /// Whether there are bytes to receive, or the client has ended.
+    pub fn has_more(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = retry_on_intr(|| recv(&self.0, &mut [0; 1][..], flags));
+        !matches!(peeked, Err(Errno::AGAIN))
+    }
+
     /// Waits for bytes until a moment.
     pub fn receive_by(&self, into: &mut [u8], deadline: Instant) -> io::Result<usize> {
         self.wait_until(Timeout::Recv, deadline)?;
@@ -109,5 +116,25 @@ impl Socket {
         // Less than the kernel's unit would mean for ever.
         let left = left.max(Duration::from_millis(1));
         Ok(sockopt::set_socket_timeout(&self.0, which, Some(left))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_seen_before_it_is_received_and_so_is_the_end() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (client, server) = (Socket::new(client.into()), Socket::new(server.into()));
+        assert!(!server.has_more());
+        client.send_all(b"x").unwrap();
+        assert!(server.has_more());
+        assert_eq!(server.receive(&mut [0; 8]).unwrap(), 1);
+        assert!(!server.has_more());
+        drop(client);
+        assert!(server.has_more());
     }
 }

@@ -1,7 +1,8 @@
 //! Requests of one client, after the handshake.
 //!
 //! The thread of the connection receives requests. What is quick it does itself, many in a row, and
-//! sends their replies in one call; short writes that came together are one change. All else goes to the pool. So a flush or a long read holds nobody
+//! sends their replies in one call; short writes that came together are one change. So it does with a request that is all
+//! that its client waits for. All else goes to the pool. So a flush or a long read holds nobody
 //! up, and a stream of small requests costs few calls and no change of threads.
 
 use std::io::{self, ErrorKind};
@@ -30,7 +31,9 @@ const PAYLOAD_STEP: usize = 1 << 20;
 /// Longer requests go to the pool.
 const QUICK_LEN_MAX: u32 = 16 << 10;
 /// So do all, while many take longer than this: then the disk is read, and more than one can wait for it.
-const QUICK: Duration = Duration::from_micros(50);
+pub const QUICK: Duration = Duration::from_micros(50);
+/// A request that is all that its client waits for may take so long: a flush, for one.
+pub const QUICK_ALONE: Duration = Duration::from_micros(500);
 /// How many are many, in 1/1024.
 const SLOW_SHARE_MAX: u64 = 256;
 /// One of so many is still done here, to see whether they are quick again.
@@ -52,18 +55,28 @@ pub struct Transmission {
     pub stopping: Arc<AtomicBool>,
     pub reads: Pace,
     pub writes: Pace,
+    pub alone: Pace,
 }
 
 /// How many requests were slow of late. Not how long they took: one that lost the processor in the
 /// middle of it says nothing of the others.
-#[derive(Default)]
 pub struct Pace {
+    quick: Duration,
     /// In 1/1024 of all.
     slow_share: AtomicU64,
     count: AtomicU64,
 }
 
 impl Pace {
+    /// Of requests that are slow if they take longer.
+    pub fn new(quick: Duration) -> Self {
+        Self {
+            quick,
+            slow_share: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+        }
+    }
+
     fn is_quick(&self) -> bool {
         self.slow_share.load(Ordering::Relaxed) < SLOW_SHARE_MAX
             || self
@@ -73,7 +86,7 @@ impl Pace {
     }
 
     fn took(&self, time: Duration) {
-        let now = if time > QUICK { 1024 / 16 } else { 0 };
+        let now = if time > self.quick { 1024 / 16 } else { 0 };
         let before = self.slow_share.load(Ordering::Relaxed);
         let after = before - before / 16 + now;
         self.slow_share.store(after, Ordering::Relaxed);
@@ -143,7 +156,7 @@ impl Transmission {
                     self.finish(input, batch);
                     let len = self.take(&request, input, batch);
                     let payload = self.long_payload(input, payload_len, len)?;
-                    self.start(request, payload, len);
+                    self.start(request, payload, len, input);
                 } else if input.len() < HEADER_LEN + payload_len {
                     break;
                 } else {
@@ -166,7 +179,8 @@ impl Transmission {
     ) {
         let len = self.take(&request, input, batch);
         if !is_short(&request) {
-            return self.start(request, input.payload(payload).to_vec(), len);
+            let payload = input.payload(payload).to_vec();
+            return self.start(request, payload, len, input);
         }
         if request.command == Command::Write {
             batch.writes.push((request, payload));
@@ -177,7 +191,7 @@ impl Transmission {
             return;
         }
         if !self.reads.is_quick() {
-            return self.start(request, Vec::new(), len);
+            return self.start(request, Vec::new(), len, input);
         }
         let since = Instant::now();
         self.answer(&request, b"", &mut batch.bytes);
@@ -192,7 +206,7 @@ impl Transmission {
     fn write(self: &Arc<Self>, input: &Input, batch: &mut Batch) {
         let held = mem::take(&mut batch.held);
         let writes = batch.writes.drain(..);
-        if self.writes.is_quick() {
+        if self.writes.is_quick() || self.is_alone(input) {
             let writes: Vec<(Request, &[u8])> = writes
                 .map(|(request, payload)| (request, input.payload(payload)))
                 .collect();
@@ -257,21 +271,34 @@ impl Transmission {
         len
     }
 
-    /// Has the pool do a request.
-    fn start(self: &Arc<Self>, request: Request, payload: Vec<u8>, len: usize) {
+    /// Has the pool do a request, if its client has or wants others done meanwhile.
+    fn start(self: &Arc<Self>, request: Request, payload: Vec<u8>, len: usize, input: &Input) {
+        if may_be_alone(&request) && self.is_alone(input) && self.alone.is_quick() {
+            let since = Instant::now();
+            self.do_one(&request, payload, len);
+            return self.alone.took(since.elapsed());
+        }
         let this = self.clone();
-        self.jobs.add(move || {
-            let mut bytes = match request.command {
-                Command::Read => this.buffers.take(len),
-                _ => Vec::new(),
-            };
-            this.answer(&request, &payload, &mut bytes);
-            this.buffers.give(payload);
-            this.outbox.put(Reply {
-                bytes,
-                credit: Credit { requests: 1, len },
-            });
+        self.jobs.add(move || this.do_one(&request, payload, len));
+    }
+
+    fn do_one(&self, request: &Request, payload: Vec<u8>, len: usize) {
+        let mut bytes = match request.command {
+            Command::Read => self.buffers.take(len),
+            _ => Vec::new(),
+        };
+        self.answer(request, &payload, &mut bytes);
+        self.buffers.give(payload);
+        self.outbox.put(Reply {
+            bytes,
+            credit: Credit { requests: 1, len },
         });
+    }
+
+    /// Whether the client waits for nothing but the one request in hand: then another thread would be
+    /// woken for nothing.
+    fn is_alone(&self, input: &Input) -> bool {
+        self.budget.has_one() && input.len() == 0 && !self.socket.has_more()
     }
 
     /// Does what is left of a batch, and sends its replies.
@@ -322,6 +349,14 @@ fn is_short(request: &Request) -> bool {
     matches!(request.command, Command::Read | Command::Write)
         && request.len <= QUICK_LEN_MAX
         && !request.has(flag::FUA)
+}
+
+/// Whether a request is soon done, unless the disk is slow. Those that walk a page table may take long.
+fn may_be_alone(request: &Request) -> bool {
+    matches!(
+        request.command,
+        Command::Read | Command::Write | Command::Flush
+    )
 }
 
 impl Input {
