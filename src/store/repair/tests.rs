@@ -260,6 +260,9 @@ fn place(region: &Region, kind: Kind, name: &str, page: u64) -> SlotAddr {
 fn damage_slot(region: &Region, at: SlotAddr) {
     let (name, offset) = (segment_file_name(at.segment), u64::from(at.slot) * PAGE);
     overwrite(&region.disk(), &name, offset, &[9; 8]);
+    // A crash does not undo what media did.
+    let file = region.disk().open(&name, Access::Read).unwrap();
+    file.sync().unwrap();
 }
 
 /// Two pages in a row of the volume, and one that the snapshot and a clone of it share.
