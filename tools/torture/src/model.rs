@@ -45,6 +45,12 @@ pub enum Action {
         sectors: Range<u64>,
         number: u32,
     },
+    /// A write that is durable when it returns.
+    WriteThrough {
+        name: String,
+        sectors: Range<u64>,
+        number: u32,
+    },
     Discard {
         name: String,
         sectors: Range<u64>,
@@ -117,6 +123,11 @@ impl Model {
         match action {
             Action::Create { name } => next.put(Kind::Volume, name, vec![0; sectors_in_volume()]),
             Action::Write {
+                name,
+                sectors,
+                number,
+            }
+            | Action::WriteThrough {
                 name,
                 sectors,
                 number,
