@@ -144,8 +144,8 @@ def writing(rig, device, ledger, store, random, kind):
 
     def begin_to_fail():
         if kind == "some writes":
-            # When the journal of ext4 fails in the middle of a sync, that can succeed and its data be gone: see
-            # docs/campaigns/2026-11-rigs.md. So only what was answered before counts.
+            # When the journal of ext4 fails in the middle of a sync, that can succeed and its data be gone, of any
+            # program (docs/campaigns/2026-11-rigs.md). So only what was answered before counts.
             ledger.doubt()
         device.fail()
 

@@ -18,7 +18,7 @@ pub const PAGES: u64 = 12;
 /// Bytes of every volume.
 pub const VOLUME_LEN: u64 = PAGES * PAGE_SECTORS * SECTOR;
 /// Stands for a sector of which the key is gone.
-const DARK: u32 = u32::MAX;
+pub const DARK: u32 = u32::MAX;
 
 /// Whether a name is a volume's, a snapshot's or a pin's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -106,8 +106,8 @@ pub const MORE_OPS: [Op; 6] = [
     Op::Unpin,
 ];
 
-/// Less than a segment.
-const ROOM_LEN: u64 = 28_000;
+/// What a full disk has left: less than a segment.
+pub const ROOM_LEN: u64 = 28_000;
 
 /// What makes something to give back before, and what comes after.
 const BEFORE: [Op; 4] = [Op::Write, Op::Snapshot, Op::Clone, Op::Delete];
