@@ -64,9 +64,13 @@ fn churn(plan: &Plan, store: &Store, volume: &Volume, path: &Path) {
     let zipf = Zipf::new(pages);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let (began, before, disk_before) = (Instant::now(), written(store), written_to_disk());
+    let moved = || store.stats().expect("stats").moved_bytes;
+    let moved_before = moved();
     let mut waits = Vec::new();
     let mut most = 0.0_f64;
-    println!("round  MiB/s  written/user  to disk/user  du MiB  live MiB  du/live  over bound");
+    println!(
+        "round  MiB/s  written/user  moved/user  to disk/user  du MiB  live MiB  du/live  over bound"
+    );
     for step in 0..plan.rounds * 8 {
         let name = format!("s{step}");
         let snapshot = volume.create_snapshot(&name).expect("a snapshot");
@@ -98,10 +102,11 @@ fn churn(plan: &Plan, store: &Store, volume: &Volume, path: &Path) {
         let bound = live as f64 * plan.target + (log_bound + (256 << 20)) as f64;
         most = most.max(du as f64 / bound);
         println!(
-            "{:5.2} {:6.0} {:13.2} {:13.2} {:7} {:9} {:8.2} {:11.2}",
+            "{:5.2} {:6.0} {:13.2} {:11.2} {:13.2} {:7} {:9} {:8.2} {:11.2}",
             (step + 1) as f64 / 8.0,
             user as f64 / (1 << 20) as f64 / began.elapsed().as_secs_f64(),
             (written(store) - before) as f64 / user as f64,
+            (moved() - moved_before) as f64 / user as f64,
             (written_to_disk() - disk_before) as f64 / user as f64,
             du >> 20,
             live >> 20,
@@ -109,6 +114,8 @@ fn churn(plan: &Plan, store: &Store, volume: &Volume, path: &Path) {
             du as f64 / bound,
         );
     }
+    let stats = store.stats().expect("stats");
+    println!("{} checkpoints, {} packs", stats.checkpoints, stats.packs);
     waits.sort_unstable();
     let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied();
     println!(

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::units::{KeyState, Location, Seq};
+use crate::units::{KeyState, Location, PageNo, Seq};
 
 /// A result with the library's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -182,6 +182,30 @@ pub enum Error {
         location: Location,
         /// What is wrong.
         damage: Damage,
+    },
+    /// The contents of a page were damaged, and a repair gave them up. What is written to the whole of it, or
+    /// discards it, makes it good again.
+    #[error(
+        "page {page} of {kind} {name:?} was damaged and is lost: write all of it, or discard it"
+    )]
+    PageLost {
+        /// What it is a page of.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The page.
+        page: PageNo,
+    },
+    /// An erasure began and could not be ended: keys are destroyed, or may be, and what they opened cannot be read any
+    /// more, while it is still on the list. Erase it again when what failed is gone.
+    #[error("erasing {kind} {name:?} is begun and not done ({source}): erase it again")]
+    EraseUnfinished {
+        /// What it is.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// What failed.
+        source: Box<Error>,
     },
     /// An earlier write or sync failed: what is on disk is not known. Reopen the store.
     #[error("the store stopped after a failed write or sync: reopen it")]

@@ -89,6 +89,16 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// does not have (any more) are left out: their heads cannot be read, but others can.
     fn claim_head_keys(&self, store: StoreId, claimed: &[HeadKeyId]) -> Result<(), KmsError>;
 
+    /// The line of its audit from which on somebody changed it, if that can be told.
+    fn audit_changed_at(&self) -> Result<Option<u64>, KmsError> {
+        Ok(None)
+    }
+
+    /// Its files that others than their owner may read or write.
+    fn exposed_files(&self) -> Result<Vec<String>, KmsError> {
+        Ok(Vec::new())
+    }
+
     /// Destroys head keys of a store for good: what they wrap can be unwrapped by nobody any more, not in
     /// copies of the store either. Keys that are not there (any more) are left out. Logged before it
     /// happens; durable on return. The last one goes last.

@@ -13,6 +13,7 @@
 //! tree, and does not know which of them other trees still have.
 
 mod iter;
+mod look;
 mod node;
 mod own;
 mod read;
@@ -28,7 +29,8 @@ use crate::format::node::{NODE_ITEMS_MAX, NodeRef};
 use crate::sync::Arc;
 
 pub use crate::btree::iter::Iter;
-pub use crate::btree::node::{Child, Node, NodeSource};
+pub use crate::btree::look::{Look, look};
+pub use crate::btree::node::{Child, Node, NodeSource, damaged};
 pub use crate::btree::own::Found;
 pub use crate::btree::table::PageTable;
 pub use crate::btree::visit::Visitor;

@@ -3,6 +3,7 @@
 //! Invariant: what [`fetch`] returns has the level its parent demands and no items outside the
 //! parent's separators, whatever the disk holds. Nothing here changes the shape of a tree.
 
+use crate::btree::look::Look;
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::Entry;
 use crate::format::node::{DiskNode, Items, LEVEL_MAX, NodeRef};
@@ -13,6 +14,12 @@ use crate::units::{KeyEpoch, LineageEpoch, Location, PageNo, Seq};
 pub trait NodeSource {
     /// Loads the node, having checked that its slot is what the reference names.
     fn load(&self, node: &NodeRef) -> Result<Arc<Node>>;
+
+    /// What the node says of a page; checked in the same way.
+    fn look(&self, node: &NodeRef, page: PageNo) -> Result<Look> {
+        let looked = self.load(node)?.look(page);
+        looked.map_err(|damage| damaged(node, damage))
+    }
 }
 
 /// A node of a page table.
@@ -93,8 +100,8 @@ impl Node {
         self.key_epoch
     }
 
-    /// The slot that holds the node. Its children must have addresses.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The node as it is on disk. Its children must have addresses.
+    pub fn to_disk(&self) -> DiskNode {
         let items = match &self.body {
             Body::Leaf(pages) => Items::Leaf(pages.clone()),
             Body::Inner(children) => {
@@ -112,7 +119,6 @@ impl Node {
             key_epoch: self.key_epoch,
             items,
         }
-        .encode()
     }
 
     /// Its address, once it has one.
@@ -166,70 +172,17 @@ impl Node {
         &mut self.body
     }
 
-    /// A written node that holds no others in memory.
-    pub fn released(&self) -> Self {
-        let mut body = self.body.clone();
-        body.release();
-        Self {
-            key_epoch: self.key_epoch,
-            level: self.level,
-            ends: body.ends(),
-            body,
-            written: self.written.clone(),
-            let_go: Mutex::default(),
+    /// The number of the first and the last item of a node that can be.
+    pub(super) fn checked_ends(&self) -> Result<(PageNo, PageNo), Damage> {
+        if (self.level == 0) != matches!(self.body, Body::Leaf(_)) {
+            return Err(Damage::OutOfRange("level"));
         }
+        self.ends().ok_or(Damage::OutOfRange("item_count"))
     }
 
     /// The number of the first and the last item.
-    fn ends(&self) -> Option<(PageNo, PageNo)> {
+    pub(super) fn ends(&self) -> Option<(PageNo, PageNo)> {
         self.ends.or_else(|| self.body.ends())
-    }
-
-    /// What a leaf says of a page.
-    pub(super) fn entry(&self, pages: &[(PageNo, Entry)], page: PageNo) -> Option<Entry> {
-        let index = self.rank(pages, page).checked_sub(1)?;
-        let (found, entry) = pages[index];
-        (found == page).then_some(entry)
-    }
-
-    /// The index of the child that may hold the page; `None` if the page is below the first.
-    pub(super) fn child(&self, children: &[(PageNo, Child)], page: PageNo) -> Option<usize> {
-        self.rank(children, page).checked_sub(1)
-    }
-
-    /// How many of the node's items are at or below the page.
-    ///
-    /// Each item that is looked at may have to come from far memory, so this starts where the
-    /// page is if all items are equally far apart, as most are.
-    fn rank<T>(&self, items: &[(PageNo, T)], page: PageNo) -> usize {
-        let Some((first, last)) = self.ends().filter(|&(first, _)| first <= page) else {
-            return 0;
-        };
-        if page >= last {
-            return items.len();
-        }
-        let (mut low, mut step) = (guess(items.len(), first, last, page), 1);
-        let mut high = low + 1;
-        while items[low].0 > page {
-            high = low;
-            low = low.saturating_sub(step);
-            step *= 2;
-        }
-        while items[high].0 <= page {
-            low = high;
-            high = (high + step).min(items.len() - 1);
-            step *= 2;
-        }
-        low + 1 + items[low + 1..high].partition_point(|&(first, _)| first <= page)
-    }
-
-    /// Bytes that the node takes in memory, as far as it knows.
-    pub fn memory_len(&self) -> usize {
-        let items = match &self.body {
-            Body::Leaf(pages) => pages.capacity() * size_of::<(PageNo, Entry)>(),
-            Body::Inner(children) => children.capacity() * size_of::<(PageNo, Child)>(),
-        };
-        size_of::<Self>() + items
     }
 }
 
@@ -311,26 +264,40 @@ impl Span {
 
     /// What a node with this span says of its child at `index`.
     pub(super) fn of_child(self, children: &[(PageNo, Child)], index: usize) -> Self {
-        let end = children
-            .get(index + 1)
-            .map(|&(first, _)| first)
-            .or(self.end);
-        // Only an inner node has children, and `fetch` lets none of level 0 pass.
+        let end = children.get(index + 1).map(|&(first, _)| first);
+        self.below(children[index].0, end)
+    }
+
+    /// The same of a child that may hold pages from `first` up to the next child's first, if there is
+    /// a next one.
+    pub(super) fn below(self, first: PageNo, end: Option<PageNo>) -> Self {
+        // Only an inner node has children, and no check lets one of level 0 pass.
         Self {
             level: self.level - 1,
-            start: children[index].0,
-            end,
+            start: first,
+            end: end.or(self.end),
         }
     }
 
     fn check(self, node: &Node, at: &NodeRef) -> Result<(), Damage> {
-        if at.level != self.level || node.level != self.level || node.key_epoch != at.key_epoch {
+        let ends = node.checked_ends()?;
+        self.check_ends((node.level, node.key_epoch), ends, at)
+    }
+
+    /// Whether a node of that level and key epoch, and with that first and last item, is what its
+    /// parent says.
+    pub(super) fn check_ends(
+        self,
+        (level, key_epoch): (u8, KeyEpoch),
+        (first, last): (PageNo, PageNo),
+        at: &NodeRef,
+    ) -> Result<(), Damage> {
+        if at.level != self.level || level != self.level || key_epoch != at.key_epoch {
             return Err(Damage::WrongIdentity);
         }
-        if self.level > LEVEL_MAX || (self.level == 0) != matches!(node.body, Body::Leaf(_)) {
+        if self.level > LEVEL_MAX {
             return Err(Damage::OutOfRange("level"));
         }
-        let (first, last) = node.ends().ok_or(Damage::OutOfRange("item_count"))?;
         if first < self.start || self.end.is_some_and(|end| last >= end) {
             return Err(Damage::Inconsistent(
                 "items are outside the parent's separators",
@@ -340,11 +307,12 @@ impl Span {
     }
 }
 
-/// About where among `count` items from `first` to `last` a page between them is: below the last.
-fn guess(count: usize, first: PageNo, last: PageNo, page: PageNo) -> usize {
-    let steps = (count - 1) as u64;
-    let index = (page.0 - first.0).checked_mul(steps);
-    index.map_or(0, |index| (index / (last.0 - first.0)) as usize)
+/// The error for a node that is not what it should be.
+pub fn damaged(node: &NodeRef, damage: Damage) -> Error {
+    Error::Corrupt {
+        location: Location::Slot(node.at),
+        damage,
+    }
 }
 
 /// Loads a written node, and checks it against what its parent says.
@@ -352,10 +320,7 @@ pub(super) fn load(source: &dyn NodeSource, at: &NodeRef, span: Span) -> Result<
     let node = source.load(at)?;
     match span.check(&node, at) {
         Ok(()) => Ok(node),
-        Err(damage) => Err(Error::Corrupt {
-            location: Location::Slot(at.at),
-            damage,
-        }),
+        Err(damage) => Err(damaged(at, damage)),
     }
 }
 

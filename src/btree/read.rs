@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use crate::btree::node::{Body, Child, Node, NodeSource, Span, load};
+use crate::btree::look::Seen;
+use crate::btree::node::{Body, Child, NodeSource, Span, damaged};
 use crate::btree::{Iter, Tree};
 use crate::error::Result;
 use crate::format::entry::Entry;
+use crate::format::node::NodeRef;
 use crate::units::PageNo;
 
 impl Tree {
@@ -26,14 +28,10 @@ impl Tree {
 }
 
 fn get(source: &dyn NodeSource, child: &Child, span: Span, page: PageNo) -> Result<Option<Entry>> {
-    let loaded;
     // Nodes in memory are borrowed: many readers share the root's reference count.
-    let node: &Node = match child {
+    let node = match child {
         Child::Memory(node) => node,
-        Child::Disk(at) => {
-            loaded = load(source, at, span)?;
-            &loaded
-        }
+        Child::Disk(at) => return get_written(source, *at, span, page),
     };
     match node.body() {
         Body::Leaf(pages) => Ok(node.entry(pages, page)),
@@ -44,5 +42,31 @@ fn get(source: &dyn NodeSource, child: &Child, span: Span, page: PageNo) -> Resu
             }
             None => Ok(None),
         },
+    }
+}
+
+/// The same from a written node on: below it all are.
+fn get_written(
+    source: &dyn NodeSource,
+    mut at: NodeRef,
+    mut span: Span,
+    page: PageNo,
+) -> Result<Option<Entry>> {
+    loop {
+        let look = source.look(&at, page)?;
+        let checked = span.check_ends((look.level, look.key_epoch), look.ends, &at);
+        checked.map_err(|damage| damaged(&at, damage))?;
+        match look.seen {
+            Seen::Nothing => return Ok(None),
+            Seen::Entry(entry) => return Ok(Some(entry)),
+            Seen::Child {
+                at: child,
+                first,
+                end,
+            } => {
+                at = child;
+                span = span.below(first, end);
+            }
+        }
     }
 }

@@ -58,7 +58,7 @@ impl Memory {
         let nodes = tree.unwritten();
         assert!(nodes.is_sorted_by_key(|node| node.level()));
         for node in &nodes {
-            let slot = node.encode();
+            let slot = node.to_disk().encode();
             let at = SlotAddr {
                 segment: SegmentId(1),
                 slot: self.slots.borrow().len() as u32 + 1,
@@ -144,7 +144,11 @@ impl<'a> Walker<'a> {
         if let Some(at) = node.written()
             && matches!(child, Child::Memory(_))
         {
-            assert_eq!(hash(&node.encode()), at.hash, "a written node has changed");
+            assert_eq!(
+                hash(&node.to_disk().encode()),
+                at.hash,
+                "a written node has changed"
+            );
         }
         self.levels.push(node.level());
         match node.body() {

@@ -257,10 +257,12 @@ impl Catalog {
                 };
                 self.install(*head, changed, context.seq);
             }
-            Record::Zeroes(range) => {
+            Record::Zeroes(range) | Record::Lost(range) => {
                 let mut tree = self.tree_of(range.head, context)?;
-                let entry = Entry::Zero {
-                    key_epoch: range.key_epoch,
+                let key_epoch = range.key_epoch;
+                let entry = match record {
+                    Record::Lost(_) => Entry::Lost { key_epoch },
+                    _ => Entry::Zero { key_epoch },
                 };
                 for page in range.pages().start.0..range.pages().end.0 {
                     tree.overlay(context.nodes, PageNo(page), entry)?;
@@ -499,11 +501,13 @@ pub fn set_page(
     )
 }
 
-/// Makes pages explicit zeroes.
-pub fn set_zeroes(tree: &mut PageTable, range: &PageRange, context: Context<'_>) -> Result<()> {
-    let entry = Entry::Zero {
-        key_epoch: range.key_epoch,
-    };
+/// Makes pages something without contents.
+pub fn set_range(
+    tree: &mut PageTable,
+    range: &PageRange,
+    entry: Entry,
+    context: Context<'_>,
+) -> Result<()> {
     for page in range.pages().start.0..range.pages().end.0 {
         tree.set(
             context.nodes,

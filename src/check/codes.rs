@@ -27,6 +27,9 @@ pub enum Repair {
     Checkpoints,
     /// The live slots are counted again by a walk, and a checkpoint writes them.
     LiveSlots,
+    /// The page becomes a lost one, in all that share it: reading it is an error until all of it is
+    /// written, or discarded.
+    LostPages,
 }
 
 impl Repair {
@@ -36,6 +39,7 @@ impl Repair {
             Self::Nothing => "nothing",
             Self::Checkpoints => "checkpoints",
             Self::LiveSlots => "live_slots",
+            Self::LostPages => "lost_pages",
         }
     }
 }
@@ -113,7 +117,7 @@ codes! {
 
     BATCH_LOST CorruptMetadata "OF-0301 batch-lost"
         "The log ends before a batch that was durable: what follows is lost, not torn."
-    BATCH_PAGE_DAMAGED CorruptData "OF-0302 batch-page-damaged"
+    BATCH_PAGE_DAMAGED CorruptData => LostPages "OF-0302 batch-page-damaged"
         "A page in a durable batch does not match its checksum."
     BATCH_NODE_DAMAGED CorruptMetadata "OF-0303 batch-node-damaged"
         "A node in a durable batch does not match its checksum."
@@ -211,7 +215,7 @@ codes! {
         "One slot is named as a page and as a node or batch header, or as two of these."
     PAGE_SALT_MISSING CorruptData "OF-0513 page-salt-missing"
         "No salt is known for the slots of a page: its subkey cannot be derived."
-    PAGE_DAMAGED CorruptData "OF-0514 page-damaged"
+    PAGE_DAMAGED CorruptData => LostPages "OF-0514 page-damaged"
         "The ciphertext of a page cannot be read or does not match its checksum."
     NODE_NOT_WRITTEN CorruptMetadata "OF-0515 node-not-written"
         "A node is said to be in a slot that was never written."
@@ -233,4 +237,6 @@ codes! {
         "The key of a head's open key epoch does not open under its head key, or is another key."
     KEY_LINK_WRONG AuthFailure "OF-0703 key-link-wrong"
         "A key epoch wraps a key that does not open, or that is not the one of the epoch it names."
+    KMS_AUDIT_CHANGED AuthFailure "OF-0704 kms-audit-changed"
+        "Somebody changed the audit of the KMS: a line that was durable does not continue its chain of hashes."
 }

@@ -1,8 +1,10 @@
-//! Reads the ciphertext of pages, many at a time, in the order in which they lie.
+//! Reads the ciphertext of pages, many at a time, in the order in which they lie, while the walk goes on.
 
+use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::mpsc::{Receiver, channel};
 
-use rayon::ThreadPool;
+use rayon::Scope;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::check::files::Trouble;
@@ -13,19 +15,34 @@ use crate::error::Damage;
 use crate::format::entry::DataEntry;
 use crate::units::{PageNo, SLOT_LEN, SlotAddr};
 
-/// Pages that are read together, so that they can be read in order: a few megabytes of entries.
-const BATCH_PAGES: usize = 1 << 16;
+/// Slots of pages that are read together, so that they can be read in order: 256 MiB, of which the
+/// entries take a few.
+const BATCH_SLOTS: usize = 1 << 16;
 /// Most slots of one read: what stays in a core's own cache until its checksum is known.
-const RUN_SLOTS: u32 = 64;
+const RUN_SLOTS: u32 = 32;
+/// Reads that a thread takes at a time, with the same buffer.
+const PIECE_RUNS: usize = 64;
+/// Batches that wait while the walk goes on: their entries take memory.
+const PENDING_MAX: usize = 2;
 
-/// Reads and verifies pages.
+/// Reads and verifies pages. With threads it does so behind the walk's back.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
-    image: &'a Image<'a>,
-    pool: Option<&'a ThreadPool>,
+pub(super) struct Reader<'s, 'a> {
+    work: Work<'a>,
+    scope: Option<&'s Scope<'a>>,
     sample: Option<Sample>,
-    keys: Option<&'a Keys>,
     wanted: Vec<Wanted>,
+    /// Batches that are being read, oldest first: so findings are in the same order each time.
+    pending: VecDeque<Receiver<Outcome>>,
+}
+
+/// What it takes to read pages.
+#[derive(Clone, Copy, Debug)]
+struct Work<'a> {
+    image: &'a Image<'a>,
+    keys: Option<&'a Keys>,
+    /// Whether it is done in a pool of threads.
+    in_pool: bool,
 }
 
 type Wanted = (PageNo, DataEntry);
@@ -54,25 +71,24 @@ struct Hands<'a> {
     opener: Option<PageOpener<'a>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'s, 'a> Reader<'s, 'a> {
     pub fn new(
         image: &'a Image<'a>,
-        pool: Option<&'a ThreadPool>,
+        scope: Option<&'s Scope<'a>>,
         sample: Option<Sample>,
         keys: Option<&'a Keys>,
     ) -> Self {
         Self {
-            image,
-            pool,
+            work: Work {
+                image,
+                keys,
+                in_pool: scope.is_some(),
+            },
+            scope,
             sample,
-            keys,
             wanted: Vec::new(),
+            pending: VecDeque::new(),
         }
-    }
-
-    /// The threads that help, if there are any.
-    pub fn pool(&self) -> Option<&'a ThreadPool> {
-        self.pool
     }
 
     /// Notes a page that a tree names; whether it is time to read.
@@ -80,39 +96,67 @@ impl<'a> Reader<'a> {
         if self.sample.is_some_and(|sample| sample.has(entry.at)) {
             self.wanted.push((page, *entry));
         }
-        self.wanted.len() >= BATCH_PAGES
+        let page_slots = self.work.image.superblock.geometry.page_slots() as usize;
+        self.wanted.len() >= BATCH_SLOTS / page_slots
     }
 
     /// Notes a page of the log, whose checksum was compared when the log was followed.
     pub fn want_of_log(&mut self, page: PageNo, entry: &DataEntry) -> bool {
-        self.keys.is_some() && self.want(page, entry)
+        self.work.keys.is_some() && self.want(page, entry)
     }
 
-    /// Reads all pages that are noted.
+    /// Has all pages that are noted read; gives what came of earlier ones, if that is known.
     pub fn read(&mut self) -> Outcome {
-        let mut pages = std::mem::take(&mut self.wanted);
+        let pages = std::mem::take(&mut self.wanted);
+        let work = self.work;
+        let Some(scope) = self.scope else {
+            return work.read(pages);
+        };
+        self.wanted.reserve(pages.len());
+        let (done, outcome) = channel();
+        self.pending.push_back(outcome);
+        // Nobody waits for it any more if the check was cancelled.
+        scope.spawn(move |_| drop(done.send(work.read(pages))));
+        match self.pending.len() > PENDING_MAX {
+            true => self.finish_one().unwrap_or_default(),
+            false => Outcome::default(),
+        }
+    }
+
+    /// Waits for the oldest batch that is being read; `None` if none is.
+    pub fn finish_one(&mut self) -> Option<Outcome> {
+        // One that panicked sends nothing: the scope passes the panic on.
+        Some(self.pending.pop_front()?.recv().unwrap_or_default())
+    }
+}
+
+impl<'a> Work<'a> {
+    /// Reads pages in the order in which they lie, with all threads of the pool if there is one.
+    fn read(self, mut pages: Vec<Wanted>) -> Outcome {
         pages.sort_unstable_by_key(|(_, entry)| entry.at);
         let slots = self.image.superblock.geometry.page_slots();
         let runs = runs(&pages, slots);
-        let hands = || Hands {
-            bytes: Vec::new(),
-            opener: self.keys.map(Keys::opener),
+        let piece = |runs: &&[Range<usize>]| {
+            let mut hands = Hands {
+                bytes: Vec::new(),
+                opener: self.keys.map(Keys::opener),
+            };
+            let runs = runs.iter().map(|range| {
+                let pages = pages.get(range.clone()).unwrap_or_default();
+                self.run(&mut hands, pages, slots)
+            });
+            runs.fold(Outcome::default(), Outcome::and)
         };
-        let run = |hands: &mut Hands<'_>, range: &Range<usize>| {
-            self.run(hands, pages.get(range.clone()).unwrap_or_default(), slots)
-        };
-        let outcomes: Vec<Outcome> = match self.pool {
-            Some(pool) => pool.install(|| runs.par_iter().map_init(hands, run).collect()),
-            None => {
-                let mut hands = hands();
-                runs.iter().map(|range| run(&mut hands, range)).collect()
-            }
+        let pieces: Vec<_> = runs.chunks(PIECE_RUNS).collect();
+        let outcomes: Vec<Outcome> = match self.in_pool {
+            true => pieces.par_iter().map(piece).collect(),
+            false => pieces.iter().map(piece).collect(),
         };
         outcomes.into_iter().fold(Outcome::default(), Outcome::and)
     }
 
     /// Reads neighbours at once; one by one if that fails, to tell which of them are there.
-    fn run(&self, hands: &mut Hands<'_>, pages: &[Wanted], slots: u32) -> Outcome {
+    fn run(self, hands: &mut Hands<'_>, pages: &[Wanted], slots: u32) -> Outcome {
         let mut outcome = Outcome::default();
         let Some((_, first)) = pages.first() else {
             return outcome;
@@ -144,7 +188,7 @@ impl<'a> Reader<'a> {
     }
 
     fn page(
-        &self,
+        self,
         page: PageNo,
         entry: DataEntry,
         bytes: &mut [u8],

@@ -2,13 +2,13 @@
 
 use crate::check::claims::{Claim, Claimant};
 use crate::check::codes;
-use crate::check::data::Bad;
+use crate::check::data::{Bad, Outcome};
 use crate::check::finding::Place;
 use crate::check::walk::{Birth, Walk};
 use crate::format::entry::{DataEntry, Entry};
 use crate::units::{KeyEpoch, LineageEpoch, PageNo, SLOT_LEN, SlotAddr};
 
-impl Walk<'_, '_> {
+impl Walk<'_, '_, '_> {
     /// Checks an entry that a leaf holds.
     pub(super) fn entry(
         &mut self,
@@ -17,7 +17,7 @@ impl Walk<'_, '_> {
         leaf: SlotAddr,
         lineage: Option<LineageEpoch>,
     ) {
-        // Nothing keeps the key epoch of an explicit zero: it is not needed to read it.
+        // Nothing keeps the key epoch of what has no contents: it is not needed to read it.
         let is_known = self.lineage_of(entry.key_epoch()).is_some();
         if (is_known || matches!(entry, Entry::Data(_)))
             && let Some(born) = self.key_epoch_of(page, entry, leaf)
@@ -27,6 +27,9 @@ impl Walk<'_, '_> {
                 Birth::Newer => self.born_later(entry.key_epoch(), leaf, leaf),
                 Birth::Elsewhere => self.born_elsewhere(page, entry.key_epoch(), leaf),
             }
+        }
+        if let Entry::Lost { .. } = entry {
+            self.lost.note(&self.head, page, 1);
         }
         if let Entry::Data(data) = entry
             && self.data(page, data, leaf)
@@ -75,12 +78,23 @@ impl Walk<'_, '_> {
         claim == Claim::New
     }
 
-    /// Checks the ciphertext of the pages that were noted.
+    /// Has the ciphertext of the pages that were noted checked.
     pub(super) fn read(&mut self) {
-        if self.watch.is_cancelled() {
-            return;
+        if !self.watch.is_cancelled() {
+            let outcome = self.reader.read();
+            self.take_in(&outcome);
         }
-        let outcome = self.reader.read();
+    }
+
+    /// The same, and waits until all that were noted are checked.
+    pub(super) fn read_rest(&mut self) {
+        self.read();
+        while let Some(outcome) = self.reader.finish_one() {
+            self.take_in(&outcome);
+        }
+    }
+
+    fn take_in(&mut self, outcome: &Outcome) {
         self.counts.pages_read += outcome.read;
         self.counts.pages_opened += outcome.opened;
         self.counts.pages_locked += outcome.locked;
@@ -92,7 +106,10 @@ impl Walk<'_, '_> {
     fn report_page(&mut self, bad: &Bad) {
         let (page, at) = (bad.page, bad.entry.at);
         let (code, what) = match &bad.trouble {
-            Some(trouble) => (codes::PAGE_DAMAGED, trouble.to_string()),
+            Some(trouble) => {
+                self.lost.note_damaged(page, &bad.entry);
+                (codes::PAGE_DAMAGED, trouble.to_string())
+            }
             None => (
                 codes::PAGE_NOT_AUTHENTIC,
                 "its tag does not match".to_owned(),

@@ -230,12 +230,17 @@ impl<'a> Files<'a> {
         Ok(BatchHead::decode(&slots, at, left)?)
     }
 
+    /// The node that a reference names, which is not remembered.
+    pub fn read_node(&self, node: &NodeRef) -> Result<DiskNode, Trouble> {
+        Ok(DiskNode::decode(&self.read(node.at, 1)?, node)?)
+    }
+
     /// The node that a reference names.
     pub fn node(&self, node: &NodeRef) -> Result<Arc<DiskNode>, Trouble> {
         if let Some(known) = self.nodes.lock().get(node) {
             return Ok(Arc::clone(known));
         }
-        let read = Arc::new(DiskNode::decode(&self.read(node.at, 1)?, node)?);
+        let read = Arc::new(self.read_node(node)?);
         let mut nodes = self.nodes.lock();
         if nodes.len() >= NODES_MAX {
             nodes.clear();
@@ -251,7 +256,7 @@ fn read_slots(file: &dyn DiskFile, first: u32, count: u32) -> Result<Vec<u8>, Tr
     Ok(bytes)
 }
 
-/// Reads slots; nothing is allocated that the file does not have.
+/// Reads slots; nothing is allocated that the file does not have, and it is only asked where something is.
 fn read_slots_into(
     file: &dyn DiskFile,
     first: u32,
@@ -259,11 +264,11 @@ fn read_slots_into(
     bytes: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
     let (offset, len) = (slot_offset(first), slot_offset(count));
-    if file.len().map_err(trouble)? < offset + len {
-        return Err(Damage::Truncated.into());
-    }
     let len = usize::try_from(len).map_err(|_| Damage::Truncated)?;
     if bytes.len() < len {
+        if len > SLOT_LEN && file.len().map_err(trouble)? < offset + len as u64 {
+            return Err(Damage::Truncated.into());
+        }
         bytes.resize(len, 0);
     }
     let bytes = bytes.get_mut(..len).unwrap_or_default();

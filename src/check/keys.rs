@@ -88,6 +88,19 @@ pub(super) fn check_mark(
     Ok(())
 }
 
+/// Whether the audit of the KMS is what the KMS wrote.
+pub(super) fn check_audit(kms: &dyn KeyService, findings: &mut Findings) -> Result<()> {
+    if let Some(line) = kms.audit_changed_at().map_err(as_error)? {
+        let message = format!("its chain of hashes is broken at line {line}");
+        findings.add(
+            codes::KMS_AUDIT_CHANGED,
+            "the audit of the KMS".to_owned(),
+            message,
+        );
+    }
+    Ok(())
+}
+
 fn unwrap_store_key(
     kms: &dyn KeyService,
     superblock: &Superblock,

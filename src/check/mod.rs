@@ -20,6 +20,8 @@ mod image;
 pub mod inspect;
 mod keys;
 mod log;
+mod lost;
+mod notes;
 mod options;
 mod overlay;
 mod packs;
@@ -42,9 +44,13 @@ mod watch;
 use std::io;
 use std::path::Path;
 
+use rayon::{Scope, ThreadPool};
+
 use crate::check::data::Reader;
 use crate::check::finding::Findings;
+use crate::check::forest::Forest;
 use crate::check::image::Image;
+use crate::check::state::Head;
 use crate::check::walk::Walk;
 use crate::check::watch::Watch;
 use crate::error::{Error, Kind, Result};
@@ -55,6 +61,8 @@ use crate::units::{Location, SLOT_LEN};
 
 pub use codes::{CODES, Code, Repair};
 pub use finding::{Class, Finding, Place, Severity};
+pub(crate) use lost::DamagedPages;
+pub use lost::LostPages;
 pub use options::{CheckOptions, Sample};
 pub use report::{Report, Stats};
 pub use watch::CheckProgress;
@@ -81,15 +89,21 @@ pub fn check_with(
     tell: &mut dyn FnMut(CheckProgress) -> bool,
 ) -> Result<Report> {
     let _guard = lock_shared(disk)?;
-    let (report, _) = examine(disk, options, &mut Watch::new(tell))?;
-    Ok(report)
+    Ok(examine(disk, options, &mut Watch::new(tell))?.report)
+}
+
+/// The pages that are damaged, as far as the options have them read, in a store that its only user has open and leaves
+/// alone meanwhile.
+pub(crate) fn damaged_pages(disk: &dyn Disk, options: &CheckOptions) -> Result<Vec<DamagedPages>> {
+    Ok(examine(disk, options, &mut Watch::new(&mut |_| true))?.damaged)
 }
 
 /// The slots that page tables name in a store that its only user has open and leaves alone meanwhile;
 /// `None` if not all page tables can be walked.
 pub(crate) fn named_slots(disk: &dyn Disk, options: &CheckOptions) -> Result<Option<SlotSet>> {
     let options = options.structure();
-    let (report, named) = examine(disk, &options, &mut Watch::new(&mut |_| true))?;
+    let examined = examine(disk, &options, &mut Watch::new(&mut |_| true))?;
+    let Examined { report, named, .. } = examined;
     // What else is wrong may hide names, unless it is only something too much or too few.
     let is_derivable = |finding: &Finding| {
         finding.repair != Repair::Nothing || finding.class <= Class::RedundancyLost
@@ -98,13 +112,18 @@ pub(crate) fn named_slots(disk: &dyn Disk, options: &CheckOptions) -> Result<Opt
     Ok(named.filter(|_| is_whole))
 }
 
-fn examine(
-    disk: &dyn Disk,
-    options: &CheckOptions,
-    watch: &mut Watch<'_>,
-) -> Result<(Report, Option<SlotSet>)> {
+/// All that comes of a check.
+#[derive(Default)]
+struct Examined {
+    report: Report,
+    /// The slots that page tables name, if all were walked.
+    named: Option<SlotSet>,
+    damaged: Vec<DamagedPages>,
+}
+
+fn examine(disk: &dyn Disk, options: &CheckOptions, watch: &mut Watch<'_>) -> Result<Examined> {
     let mut findings = Findings::default();
-    let (stats, named) =
+    let mut examined =
         match Image::load(disk, options.key_service(), options.depth(), &mut findings)? {
             Some(image) => {
                 if let Some(kms) = options.key_service() {
@@ -112,15 +131,14 @@ fn examine(
                 }
                 check_image(&image, options, &mut findings, watch)?
             }
-            None => (Stats::default(), None),
+            None => Examined::default(),
         };
-    let report = Report {
-        findings: findings.list,
-        more_findings: findings.more,
-        is_cancelled: watch.is_cancelled(),
-        stats,
-    };
-    Ok((report, named))
+    let kms = options.key_service();
+    examined.report.notes = notes::collect(disk, kms, &examined.report.stats)?;
+    examined.report.findings = findings.list;
+    examined.report.more_findings = findings.more;
+    examined.report.is_cancelled = watch.is_cancelled();
+    Ok(examined)
 }
 
 fn check_image(
@@ -128,12 +146,19 @@ fn check_image(
     options: &CheckOptions,
     findings: &mut Findings,
     watch: &mut Watch<'_>,
-) -> Result<(Stats, Option<SlotSet>)> {
+) -> Result<Examined> {
     let files = segments::check(image, findings);
     let mut stats = Stats::of(image, files);
     // Without tables everything that refers to them would look wrong.
     if !image.complete {
-        return Ok((stats, None));
+        let report = Report {
+            stats,
+            ..Report::default()
+        };
+        return Ok(Examined {
+            report,
+            ..Examined::default()
+        });
     }
     let only = options.only_head();
     let only = only.map(|(kind, name)| inspect::find_head(image, kind, name));
@@ -144,33 +169,80 @@ fn check_image(
     let keys = options.page_keys();
     let keys = keys.map(|kms| tags::Keys::open(kms, image, findings));
     let keys = keys.transpose()?;
+    if let Some(kms) = options.page_keys() {
+        keys::check_audit(kms, findings)?;
+    }
     let pool = pool(options.worker_count())?;
-    let reader = Reader::new(image, pool.as_ref(), options.data(), keys.as_ref());
     watch.expect(image.state.live.len().saturating_mul(SLOT_LEN as u64));
-    let mut walk = Walk::new(image, &lineages, findings, reader, watch);
-    match only {
-        Some(head) => walk.head(head),
-        None => {
-            let heads = image.state.heads.values();
-            heads
-                .filter(|head| !head.is_deleted())
-                .for_each(|head| walk.head(head));
-        }
-    }
-    walk.read();
-    let is_all = only.is_none() && !walk.watch.is_cancelled();
-    let named = is_all.then(|| walk.claims.of_items());
-    if let Some(named) = &named {
-        space::check(image, named, walk.findings);
-        deadlists::check(image, &lineages, &walk.claims, walk.findings);
-        walk.check_counts();
-    }
-    stats.add_walk(walk.counts, image.superblock.geometry.page_len);
-    stats.locked_heads = keys.map_or(0, |keys| keys.locked_heads);
-    Ok((stats, named))
+    let ground = Ground {
+        image,
+        lineages: &lineages,
+        keys: keys.as_ref(),
+        pool: pool.as_ref(),
+        data: options.data(),
+        only,
+    };
+    stats.locked_heads = keys.as_ref().map_or(0, |keys| keys.locked_heads);
+    Ok(match &pool {
+        Some(pool) => pool.in_place_scope(|scope| ground.walk(Some(scope), stats, findings, watch)),
+        None => ground.walk(None, stats, findings, watch),
+    })
 }
 
-fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {
+/// What page tables are checked against, and how.
+struct Ground<'a> {
+    image: &'a Image<'a>,
+    lineages: &'a Forest,
+    keys: Option<&'a tags::Keys>,
+    pool: Option<&'a ThreadPool>,
+    data: Option<Sample>,
+    only: Option<&'a Head>,
+}
+
+impl<'a> Ground<'a> {
+    /// Walks the page tables of one head, or of all.
+    fn walk(
+        &self,
+        scope: Option<&Scope<'a>>,
+        mut stats: Stats,
+        findings: &mut Findings,
+        watch: &mut Watch<'_>,
+    ) -> Examined {
+        let image = self.image;
+        let reader = Reader::new(image, scope, self.data, self.keys);
+        let ahead = self.pool.filter(|_| self.data.is_none());
+        let mut walk = Walk::new(image, self.lineages, findings, reader, ahead, watch);
+        match self.only {
+            Some(head) => walk.head(head),
+            None => {
+                let heads = image.state.heads.values();
+                heads
+                    .filter(|head| !head.is_deleted())
+                    .for_each(|head| walk.head(head));
+            }
+        }
+        walk.read_rest();
+        let is_all = self.only.is_none() && !walk.watch.is_cancelled();
+        let named = is_all.then(|| walk.claims.of_items());
+        if let Some(named) = &named {
+            space::check(image, named, walk.findings);
+            deadlists::check(image, self.lineages, &walk.claims, walk.findings);
+            walk.check_counts();
+        }
+        stats.add_walk(&walk, image.superblock.geometry.page_len);
+        Examined {
+            damaged: walk.lost.damaged(image),
+            report: Report {
+                lost: walk.lost.list,
+                stats,
+                ..Report::default()
+            },
+            named,
+        }
+    }
+}
+
+fn pool(workers: usize) -> Result<Option<ThreadPool>> {
     if workers == 0 {
         return Ok(None);
     }

@@ -126,6 +126,14 @@ impl CheckOptions {
         }
     }
 
+    /// The same, of the pages of the whole store; all, if none are read otherwise.
+    pub(crate) fn pages(&self) -> Self {
+        Self {
+            data: self.data.or(Some(Sample::ALL)),
+            ..self.structure()
+        }
+    }
+
     pub(super) fn key_service(&self) -> Option<&dyn KeyService> {
         self.kms.as_deref()
     }

@@ -19,7 +19,7 @@ pub(super) struct Summary {
     two_branches: bool,
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_, '_, '_> {
     /// Checks what the log says of a head.
     pub(super) fn overlay(&mut self, head: &Head) {
         let summary = self.spans(head.spans.root());
@@ -60,9 +60,13 @@ impl Walk<'_, '_> {
         let page = PageNo(node.span.first);
         let holder = match entry {
             Entry::Data(data) => data.at,
-            Entry::Zero { .. } => SlotAddr::default(),
+            Entry::Zero { .. } | Entry::Lost { .. } => SlotAddr::default(),
         };
         let youngest = self.key_epoch_of(page, &entry, holder);
+        if let Entry::Lost { .. } = entry {
+            let count = (node.span.last - node.span.first).saturating_add(1);
+            self.lost.note(&self.head, page, count);
+        }
         if let Entry::Data(data) = entry {
             let is_new = self.data(page, &data, holder);
             if is_new && self.reader.want_of_log(page, &data) {

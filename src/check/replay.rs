@@ -43,7 +43,8 @@ pub(super) fn apply(
                 let message = "a log batch holds a record of tables";
                 findings.add(codes::LOG_RECORD_MISPLACED, at, message);
             }
-            Record::Nodes(_) | Record::Summary(_) | Record::Quota(_) => {}
+            Record::Nodes(_) | Record::Summary(_) => {}
+            Record::Quota(quota) => state.quota = quota,
             // It was noted before any node was read.
             Record::Pack(_) if index == 0 => {}
             Record::Pack(_) => {
@@ -80,6 +81,11 @@ pub(super) fn apply(
                 apply_range(state, (&range, value), &ground, findings);
             }
             Record::Discard(range) => apply_range(state, (&range, None), &ground, findings),
+            Record::Lost(range) => {
+                let key_epoch = range.key_epoch;
+                let value = Some(Entry::Lost { key_epoch });
+                apply_range(state, (&range, value), &ground, findings);
+            }
         }
     }
 }

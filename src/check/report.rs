@@ -5,9 +5,12 @@ use std::fmt;
 
 use crate::check::finding::{Class, Finding};
 use crate::check::image::Image;
+use crate::check::lost::LostPages;
+use crate::check::notes;
 use crate::check::segments;
-use crate::check::walk;
+use crate::check::walk::Walk;
 use crate::format::catalog::HeadKind;
+use crate::format::quota::Quota;
 use crate::units::Seq;
 
 /// What a check found.
@@ -17,6 +20,10 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How much more is wrong.
     pub more_findings: u64,
+    /// Pages that a repair gave up before, the first 1000 runs: no fault of the store any more.
+    pub lost: Vec<LostPages>,
+    /// What is no fault of the store: quotas that are passed, files of it or of the KMS that others may read.
+    pub notes: Vec<String>,
     /// Whether it was ended before the end. What was not looked at is not known.
     pub is_cancelled: bool,
     /// What was looked at.
@@ -53,6 +60,10 @@ pub struct Stats {
     pub leftover_files: u64,
     /// Files of a segment's length that no segment is in.
     pub spares: u64,
+    /// How much the store may take.
+    pub quota: Quota,
+    /// Bytes that its segments and packs take.
+    pub used_bytes: u64,
     /// Volumes that are not deleted.
     pub volumes: u64,
     /// Snapshots that are not deleted.
@@ -69,7 +80,9 @@ pub struct Stats {
     pub nodes: u64,
     /// Pages with data that page tables and the log name, each counted once.
     pub pages: u64,
-    /// Their bytes.
+    /// Pages that a repair gave up.
+    pub lost_pages: u64,
+    /// Bytes of the pages with data.
     pub data_bytes: u64,
     /// Pages that were read and compared with their checksums.
     pub pages_read: u64,
@@ -129,6 +142,8 @@ impl Stats {
             unused_segments: files.unused_segments,
             leftover_files: files.leftover_files,
             spares: files.spares,
+            quota: state.quota,
+            used_bytes: notes::used_bytes(image),
             volumes: heads(HeadKind::Volume),
             snapshots: heads(HeadKind::Snapshot),
             pins: heads(HeadKind::Pin),
@@ -139,7 +154,9 @@ impl Stats {
         }
     }
 
-    pub(super) fn add_walk(&mut self, counts: walk::Counts, page_len: u32) {
+    pub(super) fn add_walk(&mut self, walk: &Walk<'_, '_, '_>, page_len: u32) {
+        let counts = walk.counts;
+        self.lost_pages = walk.lost.count;
         self.nodes = counts.nodes;
         self.pages = counts.pages;
         self.pages_read = counts.pages_read;

@@ -14,6 +14,7 @@ use crate::format::catalog::{
 use crate::format::entry::{DataEntry, Entry};
 use crate::format::node::{Items, NodeRef};
 use crate::format::pack::PackRecord;
+use crate::format::quota::Quota;
 use crate::format::record::Record;
 use crate::format::slots::{SlotsPurpose, SlotsRecord};
 use crate::slots::SlotSet;
@@ -26,6 +27,7 @@ pub(super) struct State {
     pub lineages: BTreeMap<LineageEpoch, LineageRecord>,
     pub key_epochs: BTreeMap<KeyEpoch, KeyEpochRecord>,
     pub segments: BTreeMap<SegmentId, SegmentRecord>,
+    pub quota: Quota,
     /// Slots that the tables say live items take.
     pub live: SlotSet,
     /// Pages and nodes that the tables count as live.
@@ -284,10 +286,14 @@ impl State {
                 return;
             }
             // It bounds what comes, and says nothing of what is there.
-            Record::Quota(_) => return,
+            Record::Quota(quota) => {
+                self.quota = quota;
+                return;
+            }
             Record::Pages { .. }
             | Record::Zeroes(_)
             | Record::Discard(_)
+            | Record::Lost(_)
             | Record::Nodes(_)
             | Record::Summary(_)
             | Record::Table { .. } => {

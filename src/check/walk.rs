@@ -3,9 +3,11 @@
 //! A node is checked against what lies right below it, and gives a summary of all below it to
 //! whoever refers to it. So a shared node costs every further head one look.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use foldhash::{HashMap, HashMapExt};
+use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::check::claims::{Claim, Claimant, Claims};
@@ -15,30 +17,39 @@ use crate::check::files::Trouble;
 use crate::check::finding::Findings;
 use crate::check::forest::Forest;
 use crate::check::image::Image;
+use crate::check::lost::Lost;
 use crate::check::state::Head;
 use crate::check::watch::Watch;
 use crate::error::Damage;
 use crate::format::entry::Entry;
-use crate::format::node::{Items, NodeRef};
+use crate::format::node::{DiskNode, Items, NodeRef};
 use crate::format::pack::pack_file_name;
 use crate::format::segment::segment_file_name;
 use crate::units::{KeyEpoch, LineageEpoch, PageNo, SLOT_LEN, SegmentId, SlotAddr};
 
+/// What came of reading a node.
+type ReadNode = Result<DiskNode, Trouble>;
+
 /// A walk over all page tables of a store.
 #[derive(Debug)]
-pub(super) struct Walk<'a, 'w> {
+pub(super) struct Walk<'a, 's, 'w> {
     pub image: &'a Image<'a>,
     pub lineages: &'a Forest,
-    pub findings: &'a mut Findings,
+    pub findings: &'s mut Findings,
     /// Reads pages.
-    pub reader: Reader<'a>,
-    pub watch: &'a mut Watch<'w>,
+    pub reader: Reader<'s, 'a>,
+    /// The threads that read nodes ahead; if pages are read they have enough to do.
+    ahead: Option<&'a ThreadPool>,
+    pub watch: &'s mut Watch<'w>,
     pub claims: Claims,
     /// Nodes that were visited, and what lies below each; `None` if it cannot be read.
     nodes: HashMap<NodeRef, Option<Summary>>,
     /// Spans of the log that were visited, by address.
     pub(super) spans: HashMap<usize, super::overlay::Summary>,
     pub counts: Counts,
+    pub(super) lost: Lost,
+    /// The head that is walked, for messages.
+    pub(super) head: String,
     /// Pages and nodes that heads name, each once, by key epoch.
     pub(super) live: BTreeMap<KeyEpoch, Live>,
     /// Segments without a file, of which nothing was in use so far.
@@ -94,24 +105,28 @@ pub(super) enum Birth {
     Elsewhere,
 }
 
-impl<'a, 'w> Walk<'a, 'w> {
+impl<'a, 's, 'w> Walk<'a, 's, 'w> {
     pub fn new(
         image: &'a Image<'a>,
         lineages: &'a Forest,
-        findings: &'a mut Findings,
-        reader: Reader<'a>,
-        watch: &'a mut Watch<'w>,
+        findings: &'s mut Findings,
+        reader: Reader<'s, 'a>,
+        ahead: Option<&'a ThreadPool>,
+        watch: &'s mut Watch<'w>,
     ) -> Self {
         let mut walk = Self {
             image,
             lineages,
             findings,
             reader,
+            ahead,
             watch,
             claims: Claims::new(image.superblock.geometry.segment_slots),
             nodes: HashMap::new(),
             spans: HashMap::new(),
             counts: Counts::default(),
+            lost: Lost::default(),
+            head: String::new(),
             live: BTreeMap::new(),
             missing: missing(image),
             last: Last::default(),
@@ -126,7 +141,8 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     /// Checks the page table of a head.
     pub fn head(&mut self, head: &Head) {
-        let tree = head.root.and_then(|root| self.node(&root));
+        self.head = head.describe();
+        let tree = head.root.and_then(|root| self.node(&root, None));
         if let (Some(root), Some(summary)) = (head.root, tree)
             && self.birth(summary.lineage, Some(head.record.lineage)) != Birth::Fits
         {
@@ -157,17 +173,17 @@ impl<'a, 'w> Walk<'a, 'w> {
         }
     }
 
-    /// Checks a node and all below it, once.
-    fn node(&mut self, node: &NodeRef) -> Option<Summary> {
+    /// Checks a node and all below it, once. It may have been read already.
+    fn node(&mut self, node: &NodeRef, read: Option<ReadNode>) -> Option<Summary> {
         if let Some(known) = self.nodes.get(node) {
             return *known;
         }
-        let summary = self.new_node(node);
+        let summary = self.new_node(node, read);
         self.nodes.insert(*node, summary);
         summary
     }
 
-    fn new_node(&mut self, node: &NodeRef) -> Option<Summary> {
+    fn new_node(&mut self, node: &NodeRef, read: Option<ReadNode>) -> Option<Summary> {
         if self.watch.is_cancelled() {
             return None;
         }
@@ -179,7 +195,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         if self.claim(node.at, 1, Claimant::node(&node.hash)) == Claim::New {
             self.live.entry(node.key_epoch).or_default().nodes += 1;
         }
-        let read = match self.image.files.node(node) {
+        let read = match read.unwrap_or_else(|| self.image.files.read_node(node)) {
             Ok(read) => read,
             Err(trouble) => {
                 self.findings.add(node_code(&trouble), node.at, trouble);
@@ -227,11 +243,11 @@ impl<'a, 'w> Walk<'a, 'w> {
         lineage: Option<LineageEpoch>,
     ) -> (u64, Option<u64>) {
         let (mut last, mut pages) = (0, Some(0_u64));
-        self.read_ahead(children);
+        let mut ahead = self.read_ahead(children).into_iter();
         let ends = children.iter().skip(1).map(|(next, _)| next.0);
         let ends = ends.map(Some).chain(std::iter::once(None));
         for ((first, child), end) in children.iter().zip(ends) {
-            let Some(below) = self.node(child) else {
+            let Some(below) = self.node(child, ahead.next().flatten()) else {
                 pages = None;
                 continue;
             };
@@ -263,21 +279,17 @@ impl<'a, 'w> Walk<'a, 'w> {
         (last, pages)
     }
 
-    /// Has all threads read and decode nodes that the walk comes to next.
-    fn read_ahead(&self, children: &[(PageNo, NodeRef)]) {
-        let Some(pool) = self.reader.pool() else {
-            return;
+    /// Has all threads read and decode nodes that the walk comes to next, and was not at.
+    fn read_ahead(&self, children: &[(PageNo, NodeRef)]) -> Vec<Option<ReadNode>> {
+        let Some(pool) = self.ahead else {
+            return Vec::new();
         };
-        let image = self.image;
-        let children = children.iter().map(|(_, child)| child);
-        let new: Vec<_> = children
-            .filter(|child| !self.nodes.contains_key(child))
-            .collect();
-        pool.install(|| {
-            // Whoever comes to a node that cannot be read says so.
-            new.par_iter()
-                .for_each(|child| drop(image.files.node(child)));
-        });
+        let (known, files) = (&self.nodes, &self.image.files);
+        let read = |(_, child): &(PageNo, NodeRef)| {
+            let is_new = !known.contains_key(child);
+            is_new.then(|| files.read_node(child))
+        };
+        pool.install(|| children.par_iter().map(read).collect())
     }
 
     /// Compares what is in use of each key epoch with what the tables say. What the log changed they do not know.

@@ -40,6 +40,15 @@ impl Files {
         self.0.list().map_err(list)
     }
 
+    /// The files that others than their owner may read or write.
+    pub(super) fn exposed(&self) -> Result<Vec<String>> {
+        self.0.exposed().map_err(|source| Error::Io {
+            op: "look at the permissions in",
+            location: self.directory(),
+            source,
+        })
+    }
+
     /// Whether there is a file of that name.
     pub(super) fn exists(&self, name: &str) -> Result<bool> {
         match self.0.open(name, Access::Read) {

@@ -107,6 +107,15 @@ impl KeyService for FileKms {
         self.0.claim(store, claimed).map_err(kms_error)
     }
 
+    fn audit_changed_at(&self) -> Result<Option<u64>, KmsError> {
+        let report = self.audit(|_| {}).map_err(kms_error)?;
+        Ok(report.broken_at)
+    }
+
+    fn exposed_files(&self) -> Result<Vec<String>, KmsError> {
+        self.0.files.exposed().map_err(kms_error)
+    }
+
     fn destroy_head_keys(
         &self,
         store: StoreId,

@@ -1,5 +1,6 @@
 //! Page entries: where a page's ciphertext is and what proves it.
 
+use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 use crate::error::Damage;
@@ -11,13 +12,14 @@ pub const SLOT_BITS: u32 = 24;
 
 const FLAG_DATA: u8 = 1;
 const FLAG_ZERO: u8 = 2;
+const FLAG_LOST: u8 = 4;
 
 disk_struct! {
-    /// Where a page is, and what proves it. Of an explicit zero only the key epoch is not 0.
+    /// Where a page is, and what proves it. Of an explicit zero, and of a lost page, only the key epoch is not 0.
     pub struct DiskEntry = 44 {
         /// Virtual segment of the first slot.
         segment: U32,
-        /// First slot in bits 0-23; flags in bits 24-31: 1 data, 2 explicit zero.
+        /// First slot in bits 0-23; flags in bits 24-31: 1 data, 2 explicit zero, 4 lost.
         slot_flags: U32,
         /// Key epoch that the page is sealed under.
         key_epoch: U32,
@@ -37,6 +39,11 @@ pub enum Entry {
     Data(DataEntry),
     /// The page was set to zeroes; nothing is stored.
     Zero {
+        /// The key epoch that was open then.
+        key_epoch: KeyEpoch,
+    },
+    /// The page had contents that were damaged, and a repair gave them up: reading it is an error.
+    Lost {
         /// The key epoch that was open then.
         key_epoch: KeyEpoch,
     },
@@ -62,7 +69,7 @@ impl Entry {
     pub fn key_epoch(&self) -> KeyEpoch {
         match self {
             Self::Data(data) => data.key_epoch,
-            Self::Zero { key_epoch } => *key_epoch,
+            Self::Zero { key_epoch } | Self::Lost { key_epoch } => *key_epoch,
         }
     }
 
@@ -77,14 +84,8 @@ impl Entry {
                 nonce: data.nonce,
                 tag: data.tag,
             },
-            Self::Zero { key_epoch } => DiskEntry {
-                segment: 0.into(),
-                slot_flags: pack_slot(0, FLAG_ZERO),
-                key_epoch: key_epoch.0.into(),
-                crc: 0.into(),
-                nonce: [0; 12],
-                tag: [0; 16],
-            },
+            Self::Zero { key_epoch } => without_contents(FLAG_ZERO, *key_epoch),
+            Self::Lost { key_epoch } => without_contents(FLAG_LOST, *key_epoch),
         }
     }
 
@@ -107,17 +108,29 @@ impl Entry {
                 nonce: disk.nonce,
                 tag: disk.tag,
             })),
-            FLAG_ZERO => {
-                let zero = Self::Zero { key_epoch };
-                if zerocopy::IntoBytes::as_bytes(disk)
-                    != zerocopy::IntoBytes::as_bytes(&zero.encode())
-                {
-                    return Err(Damage::NotZero);
-                }
-                Ok(zero)
-            }
+            FLAG_ZERO => only(disk, Self::Zero { key_epoch }),
+            FLAG_LOST => only(disk, Self::Lost { key_epoch }),
             _ => Err(Damage::OutOfRange("flags")),
         }
+    }
+}
+
+fn without_contents(flags: u8, key_epoch: KeyEpoch) -> DiskEntry {
+    DiskEntry {
+        segment: 0.into(),
+        slot_flags: pack_slot(0, flags),
+        key_epoch: key_epoch.0.into(),
+        crc: 0.into(),
+        nonce: [0; 12],
+        tag: [0; 16],
+    }
+}
+
+/// The entry, if the bytes say nothing else.
+fn only(disk: &DiskEntry, entry: Entry) -> Result<Entry, Damage> {
+    match disk.as_bytes() == entry.encode().as_bytes() {
+        true => Ok(entry),
+        false => Err(Damage::NotZero),
     }
 }
 

@@ -100,6 +100,15 @@ pub struct DiskNode {
     pub items: Items,
 }
 
+/// The items of a node that was decoded before, read where they lie.
+#[derive(Clone, Copy)]
+pub enum NodeView<'a> {
+    /// Pages, by number.
+    Leaf(&'a [LeafItem]),
+    /// Children, by the least page number each may hold.
+    Inner(&'a [InnerItem]),
+}
+
 /// The items of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Items {
@@ -146,6 +155,24 @@ impl NodeRef {
             key_epoch: KeyEpoch(disk.key_epoch.get()),
             hash: disk.hash,
         })
+    }
+}
+
+impl Items {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Leaf(pages) => pages.len(),
+            Self::Inner { children, .. } => children.len(),
+        }
+    }
+
+    /// The page number of the first and the last; `None` if there are none.
+    pub fn ends(&self) -> Option<(PageNo, PageNo)> {
+        match self {
+            Self::Leaf(pages) => Some((pages.first()?.0, pages.last()?.0)),
+            Self::Inner { children, .. } => Some((children.first()?.0, children.last()?.0)),
+        }
     }
 }
 
@@ -245,7 +272,7 @@ impl DiskNode {
         if header.key_epoch.get() == 0 {
             return Err(Damage::OutOfRange("key_epoch"));
         }
-        let (used, rest) = body.split_at(count * 52);
+        let (_, rest) = body.split_at(count * 52);
         let zero = header.reserved_a == 0
             && header.reserved_b.get() == 0
             && header.reserved_c == [0; 12]
@@ -253,11 +280,7 @@ impl DiskNode {
         if !zero {
             return Err(Damage::NotZero);
         }
-        let items = if header.level == 0 {
-            leaf(used)?
-        } else {
-            inner(used, header.level)?
-        };
+        let items = NodeView::new(slot, header.level, count)?.decode(header.level)?;
         Ok(Self {
             key_epoch: KeyEpoch(header.key_epoch.get()),
             items,
@@ -265,8 +288,31 @@ impl DiskNode {
     }
 }
 
-fn leaf(bytes: &[u8]) -> Result<Items, Damage> {
-    let disk = <[LeafItem]>::ref_from_bytes(bytes).map_err(|_| Damage::Truncated)?;
+impl<'a> NodeView<'a> {
+    /// The items of a slot whose node has that level and so many of them.
+    pub fn new(slot: &'a [u8], level: u8, item_count: usize) -> Result<Self, Damage> {
+        let body = slot.get(size_of::<NodeHeader>()..);
+        let body = body.ok_or(Damage::Truncated)?;
+        match level {
+            0 => <[LeafItem]>::ref_from_prefix_with_elems(body, item_count)
+                .map(|(items, _)| Self::Leaf(items))
+                .map_err(|_| Damage::Truncated),
+            _ => <[InnerItem]>::ref_from_prefix_with_elems(body, item_count)
+                .map(|(items, _)| Self::Inner(items))
+                .map_err(|_| Damage::Truncated),
+        }
+    }
+
+    /// The items, of a node of that level.
+    pub fn decode(self, level: u8) -> Result<Items, Damage> {
+        match self {
+            Self::Leaf(items) => leaf(items),
+            Self::Inner(items) => inner(items, level),
+        }
+    }
+}
+
+fn leaf(disk: &[LeafItem]) -> Result<Items, Damage> {
     let mut pages = Vec::with_capacity(disk.len());
     for item in disk {
         pages.push((PageNo(item.page.get()), Entry::decode(&item.entry)?));
@@ -274,8 +320,7 @@ fn leaf(bytes: &[u8]) -> Result<Items, Damage> {
     sorted(&pages).map(|()| Items::Leaf(pages))
 }
 
-fn inner(bytes: &[u8], level: u8) -> Result<Items, Damage> {
-    let disk = <[InnerItem]>::ref_from_bytes(bytes).map_err(|_| Damage::Truncated)?;
+fn inner(disk: &[InnerItem], level: u8) -> Result<Items, Damage> {
     let mut children = Vec::with_capacity(disk.len());
     for item in disk {
         let child = NodeRef::decode(&item.child)?;

@@ -33,11 +33,12 @@ const SUMMARY: u16 = 11;
 const SLOTS: u16 = 12;
 const QUOTA: u16 = 13;
 const PACK: u16 = 14;
+const LOST: u16 = 15;
 
 disk_struct! {
     /// The start of a record.
     pub struct RecordHeader = 8 {
-        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 slots, 13 quota, 14 pack.
+        /// 1 pages, 2 zeroes, 3 discard, 4 nodes, 5 head, 6 lineage epoch, 7 key epoch, 8 segment, 9 salt, 10 table, 11 summary, 12 slots, 13 quota, 14 pack, 15 lost.
         kind: U16,
         /// Zero.
         reserved: U16,
@@ -66,21 +67,21 @@ disk_struct! {
         page: U64,
         /// Where the page is; its slots are in the body of the same batch.
         entry: DiskEntry,
-        /// Segment of the page that was there before; 0 if nothing or an explicit zero was.
+        /// Segment of the page that was there before; 0 if nothing, an explicit zero or a lost page was.
         old_segment: U32,
         /// First slot of the page before, or 0.
         old_slot: U32,
-        /// Key epoch of the page or explicit zero before, or 0.
+        /// Key epoch of the page, explicit zero or lost page before, or 0.
         old_key_epoch: U32,
     }
 }
 
 disk_struct! {
-    /// Zeroes and discard: a range of pages that became explicit zeroes, or unmapped. Page runs follow.
+    /// Zeroes, discard and lost: a range of pages that became explicit zeroes, unmapped, or lost. Page runs follow.
     pub struct DiskRange = 32 {
         /// The head.
         head: U32,
-        /// The key epoch that was open: it names the birth of explicit zeroes and of nodes.
+        /// The key epoch that was open: it names the birth of explicit zeroes, lost pages and nodes.
         key_epoch: U32,
         /// First page.
         first_page: U64,
@@ -135,6 +136,8 @@ pub enum Record {
     Zeroes(PageRange),
     /// Pages were unmapped.
     Discard(PageRange),
+    /// A repair gave up the contents of pages, which were damaged.
+    Lost(PageRange),
     /// The body holds nodes; a CRC-32 for each slot.
     Nodes(Vec<u32>),
     /// A head is new or changed.
@@ -171,7 +174,7 @@ pub struct PageDelta {
     pub page: PageNo,
     /// The new entry.
     pub entry: DataEntry,
-    /// Where the old page was; `None` if nothing or an explicit zero was there.
+    /// Where the old page was; `None` if nothing, an explicit zero or a lost page was there.
     pub old_at: Option<SlotAddr>,
     /// The key epoch of what was there; `None` if nothing was.
     pub old_key_epoch: Option<KeyEpoch>,
@@ -319,6 +322,7 @@ impl Record {
             Self::Pages { .. } => PAGES,
             Self::Zeroes(_) => ZEROES,
             Self::Discard(_) => DISCARD,
+            Self::Lost(_) => LOST,
             Self::Nodes(_) => NODES,
             Self::Head(_) => HEAD,
             Self::Lineage(_) => LINEAGE,
@@ -336,7 +340,7 @@ impl Record {
     fn encode_body(&self, out: &mut Vec<u8>) {
         match self {
             Self::Pages { head, deltas } => encode_deltas(*head, deltas, out),
-            Self::Zeroes(range) | Self::Discard(range) => {
+            Self::Zeroes(range) | Self::Discard(range) | Self::Lost(range) => {
                 let disk = DiskRange {
                     head: range.head.0.into(),
                     key_epoch: range.key_epoch.0.into(),
@@ -388,6 +392,7 @@ impl Record {
             PAGES => decode_pages(body)?,
             ZEROES => Self::Zeroes(decode_range(body)?),
             DISCARD => Self::Discard(decode_range(body)?),
+            LOST => Self::Lost(decode_range(body)?),
             NODES => {
                 let crcs = <[U32]>::ref_from_bytes(body).map_err(|_| Damage::Truncated)?;
                 Self::Nodes(crcs.iter().map(|crc| crc.get()).collect())

@@ -30,8 +30,11 @@ fn zero(key_epoch: u32) -> Entry {
 }
 
 fn leaf(count: usize) -> DiskNode {
-    let entry = |number| match number % 3 {
+    let entry = |number| match number % 4 {
         0 => zero(number + 1),
+        1 => Entry::Lost {
+            key_epoch: KeyEpoch(number + 1),
+        },
         _ => Entry::Data(data(number)),
     };
     let pages = (0..count as u32).map(|number| (PageNo(u64::from(number) << 40), entry(number)));
@@ -92,7 +95,7 @@ fn an_entry_that_cannot_be_is_refused() {
     let key_epoch = Err(Damage::OutOfRange("key_epoch"));
     assert_eq!(refused(|data| data.key_epoch.0 = 0), key_epoch);
     assert_eq!(Entry::decode(&zero(0).encode()), key_epoch);
-    for flags in (0..=255).filter(|flags| !matches!(flags, 1 | 2)) {
+    for flags in (0..=255).filter(|flags| !matches!(flags, 1 | 2 | 4)) {
         let mut disk = Entry::Data(data(3)).encode();
         disk.slot_flags = ((disk.slot_flags.get() & 0xff_ffff) | flags << 24).into();
         assert_eq!(Entry::decode(&disk), Err(Damage::OutOfRange("flags")));
@@ -100,17 +103,22 @@ fn an_entry_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn an_explicit_zero_has_nothing_but_its_key_epoch() {
-    for index in 0..44_usize {
-        let mut disk = zero(1).encode();
-        if let Some(byte) = disk.as_mut_bytes().get_mut(index) {
-            *byte ^= 0x10;
-        }
-        let read = Entry::decode(&disk);
-        match index {
-            7 => assert_eq!(read, Err(Damage::OutOfRange("flags"))),
-            8..12 => assert_eq!(read, Ok(zero(1 ^ 0x10 << (8 * (index - 8))))),
-            _ => assert_eq!(read, Err(Damage::NotZero), "byte {index}"),
+fn an_explicit_zero_or_lost_page_has_nothing_but_its_key_epoch() {
+    let lost = |key_epoch| Entry::Lost {
+        key_epoch: KeyEpoch(key_epoch),
+    };
+    for entry in [zero as fn(u32) -> Entry, lost] {
+        for index in 0..44_usize {
+            let mut disk = entry(1).encode();
+            if let Some(byte) = disk.as_mut_bytes().get_mut(index) {
+                *byte ^= 0x10;
+            }
+            let read = Entry::decode(&disk);
+            match index {
+                7 => assert_eq!(read, Err(Damage::OutOfRange("flags"))),
+                8..12 => assert_eq!(read, Ok(entry(1 ^ 0x10 << (8 * (index - 8))))),
+                _ => assert_eq!(read, Err(Damage::NotZero), "byte {index}"),
+            }
         }
     }
 }

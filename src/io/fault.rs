@@ -201,6 +201,11 @@ impl Disk for FaultDisk {
         self.inner.allocated_len(name)
     }
 
+    fn exposed(&self) -> io::Result<Vec<String>> {
+        self.faults.pass(Class::Read)?;
+        self.inner.exposed()
+    }
+
     fn free_len(&self) -> io::Result<u64> {
         self.faults.pass(Class::Read)?;
         self.inner.free_len()

@@ -58,6 +58,11 @@ pub trait Disk: Send + Sync + Debug {
     /// Bytes that a file takes: its length without the holes that were punched into it.
     fn allocated_len(&self, name: &str) -> io::Result<u64>;
 
+    /// The names of files, and `.` for the directory, that others than their owner may read or write.
+    fn exposed(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Bytes that can still be allocated.
     fn free_len(&self) -> io::Result<u64>;
 }

@@ -233,6 +233,22 @@ impl Disk for RealDisk {
         Ok(blocks.saturating_mul(512).min(len))
     }
 
+    fn exposed(&self) -> io::Result<Vec<String>> {
+        let mut names = self.list()?;
+        names.insert(0, ".".to_owned());
+        let is_private = |name: &String| {
+            let stat = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok::<bool, io::Error>(stat.st_mode & 0o077 == 0)
+        };
+        let mut exposed = Vec::new();
+        for name in names {
+            if !is_private(&name)? {
+                exposed.push(name);
+            }
+        }
+        Ok(exposed)
+    }
+
     fn free_len(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))

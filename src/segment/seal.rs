@@ -150,3 +150,6 @@ impl PageOpener {
         self.opener.open(&entry.nonce, &aad, buf, &entry.tag)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Changed, Head};
 use crate::error::Result;
 use crate::format::batch::{header_len, header_slots};
 use crate::format::catalog::{HeadRecord, RootSource, SaltRecord, SegmentRecord};
-use crate::format::node::NodeRef;
+use crate::format::node::{DiskNode, NodeRef};
 use crate::format::record::Record;
 use crate::format::superblock::{Position, Superblock, TableRef};
 use crate::log::table_parts;
@@ -266,7 +266,8 @@ impl Inner {
     /// Gives nodes their places. Whoever let go of one in the meantime, before it had an address,
     /// is made up for now: in the checkpoint what happened up to its moment.
     fn write_node_batch(&self, nodes: &[Arc<Node>], moment: &mut Moment) -> Result<()> {
-        let slots: Vec<Vec<u8>> = nodes.iter().map(|node| node.encode()).collect();
+        let disk: Vec<_> = nodes.iter().map(|node| node.to_disk()).collect();
+        let slots: Vec<Vec<u8>> = disk.iter().map(DiskNode::encode).collect();
         let hashes: Vec<_> = slots.iter().map(|slot| crate::crypto::hash(slot)).collect();
         let mut records = Vec::new();
         Record::Nodes(slots.iter().map(|slot| crc32fast::hash(slot)).collect())
@@ -294,10 +295,8 @@ impl Inner {
                 .node_written(&written, before.map(|&(by, _)| by));
         }
         drop((state, commit));
-        for node in nodes {
-            if let Some(written) = node.written() {
-                self.nodes.insert(written.at, Arc::new(node.released()));
-            }
+        for (slot, (node, bytes)) in (place.slot..).zip(disk.iter().zip(&slots)) {
+            self.nodes.insert(SlotAddr { slot, ..place }, node, bytes);
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ impl From<Error> for io::Error {
                 io::ErrorKind::PermissionDenied
             }
             Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
-            Error::Corrupt { .. } => io::ErrorKind::InvalidData,
+            Error::Corrupt { .. } | Error::PageLost { .. } => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)

@@ -95,8 +95,21 @@ impl Inner {
             let keys = doomed(&state, &reach, &record);
             (plan(&state, &reach, &sealed), keys)
         };
+        // From here on an error must not say that nothing was changed.
+        let (kind, name) = (kind_of(record.kind), record.name.clone());
+        let unfinished = |source| Error::EraseUnfinished {
+            kind,
+            name,
+            source: Box::new(source),
+        };
         let destroyed = self.kms.destroy_head_keys(self.store_id(), &destroyed);
-        destroyed.map_err(|error| kms_error(error, &record.kms_key))?;
+        if let Err(error) = destroyed {
+            return Err(match kms_error(error, &record.kms_key) {
+                error @ (Error::NoSpace { .. } | Error::Io { .. }) => unfinished(error),
+                // It has refused, and so has destroyed nothing.
+                error => error,
+            });
+        }
         let tombstone = HeadRecord {
             state: HeadState::Deleted,
             ..record
@@ -108,9 +121,11 @@ impl Inner {
         for id in reach.deleted {
             self.forget(id);
         }
-        written?;
-        self.forget(runtime.head);
-        self.flush()?;
+        let done = written.and_then(|()| {
+            self.forget(runtime.head);
+            self.flush()
+        });
+        done.map_err(unfinished)?;
         Ok(plan)
     }
 

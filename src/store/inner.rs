@@ -238,7 +238,7 @@ impl Inner {
         // something later than now.
         let fresh = |held: &Option<Held>| {
             let held = held.as_ref()?;
-            let is_fresh = self.is_fresh(held.at_ms, self.clock.now_ms());
+            let is_fresh = self.is_fresh(held.at_ms, || self.clock.now_ms());
             is_fresh.then(|| held.keys.clone())
         };
         // Many threads read at once: they must not wait for each other here.
@@ -264,10 +264,11 @@ impl Inner {
     }
 
     /// Whether what the KMS said then still counts. A clock that went back says nothing.
-    fn is_fresh(&self, at_ms: u64, now_ms: u64) -> bool {
-        let age_ms = now_ms.checked_sub(at_ms);
-        self.lease_ms
-            .is_none_or(|lease_ms| age_ms.is_some_and(|age_ms| age_ms < lease_ms))
+    fn is_fresh(&self, at_ms: u64, now_ms: impl FnOnce() -> u64) -> bool {
+        self.lease_ms.is_none_or(|lease_ms| {
+            let age_ms = now_ms().checked_sub(at_ms);
+            age_ms.is_some_and(|age_ms| age_ms < lease_ms)
+        })
     }
 
     /// Asks the KMS whether keys may still be used. If it refuses they are gone; if it cannot be

@@ -6,7 +6,7 @@ use crate::btree::PageTable;
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::{DataEntry, Entry};
 use crate::segment::open_pages;
-use crate::store::inner::{Inner, Runtime, gone};
+use crate::store::inner::{Inner, Runtime, gone, kind_of};
 use crate::units::{Location, PageNo};
 use crate::volume::{Extents, Piece, check_range, outer_pages, pieces};
 
@@ -111,9 +111,20 @@ impl Inner {
         buf: &mut [u8],
     ) -> Result<()> {
         let into = &mut buf[piece.in_range.clone()];
-        let Some(Entry::Data(entry)) = entry else {
-            into.fill(0);
-            return Ok(());
+        let entry = match entry {
+            Some(Entry::Data(entry)) => entry,
+            Some(Entry::Lost { .. }) => {
+                let head = self.head(runtime.head, runtime.kind)?;
+                return Err(Error::PageLost {
+                    kind: kind_of(runtime.kind),
+                    name: head.record.name,
+                    page: piece.page,
+                });
+            }
+            Some(Entry::Zero { .. }) | None => {
+                into.fill(0);
+                return Ok(());
+            }
         };
         if piece.in_page.len() == self.page_len() as usize {
             return self.open_page(runtime, piece.page, entry, into);

@@ -1,22 +1,27 @@
-//! Repair: what follows from the rest of the store is written again. Nothing is invented.
+//! Repair: what follows from the rest of the store is written again. Nothing is invented: a page that
+//! is damaged becomes a lost one, which says so to whoever reads it.
 //!
-//! Invariant: nothing that is there is written over. Superblock files are replaced by whole ones, all
-//! else is checkpoints, which are made beside what they replace; so a crash leaves the store as it was
-//! or mended, and a repair that is done again gives the same.
+//! Invariant: nothing that is there is written over. Superblock files are replaced by whole ones, lost
+//! pages are changes in the log like others, all else is checkpoints, which are made beside what they
+//! replace; so a crash leaves the store as it was, mended in part or mended, and a repair that is done
+//! again gives the same.
 
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
-use crate::check::{self, CheckOptions, Repair, Report};
+use crate::check::{self, CheckOptions, DamagedPages, Repair, Report};
 use crate::error::Result;
 use crate::io::{Disk, Lock};
 use crate::kms::KeyService;
 use crate::log::Superblocks;
+use crate::store::inner::Inner;
 use crate::store::open::lock;
 use crate::store::options::{Machine, Options};
+use crate::store::write::Clear;
 use crate::sync::Arc;
+use crate::units::PageNo;
 
 /// What a repair came to.
 #[derive(Clone, Debug)]
@@ -32,8 +37,10 @@ pub struct Repaired {
 impl Options {
     /// Checks a store, and repairs what follows from the rest of it: copies of superblocks, the tables
     /// of the older one, the set of live slots. What it does about each finding is in
-    /// [`check::Finding::repair`]. Pages and nodes that are damaged stay as they are: reading them is an
-    /// error. The store must be one that opens; nobody may have it open.
+    /// [`check::Finding::repair`]. Pages that the check has read and found damaged become lost ones in all volumes
+    /// and snapshots that share them ([`crate::Error::PageLost`]); nodes that are damaged stay as they
+    /// are: reading what is below them is an error. The store must be one that opens; nobody may
+    /// have it open.
     pub fn repair(
         &self,
         dir: impl AsRef<Path>,
@@ -69,6 +76,10 @@ impl Options {
         // One puts what is deleted out of the way, and two leave no older tables.
         inner.force_checkpoint()?;
         inner.force_checkpoint()?;
+        let is_damaged = |repair| repair == Repair::LostPages;
+        if found.findings.iter().any(|it| is_damaged(it.repair)) {
+            while give_up(inner, &check::damaged_pages(&*disk, &check.pages())?)? {}
+        }
         if let Some(named) = check::named_slots(&*disk, &check)? {
             let is_mended = inner.state.write().space_mut().mend(&named);
             if is_mended {
@@ -83,6 +94,23 @@ impl Options {
             is_changed: true,
         })
     }
+}
+
+/// Makes damaged pages lost ones; whether there were any.
+fn give_up(inner: &Inner, damaged: &[DamagedPages]) -> Result<bool> {
+    for pages in damaged {
+        let head = inner.state.read().head(pages.head).cloned();
+        if let Some(head) = head {
+            let runtime = inner.runtime(&head);
+            let range = pages.first..PageNo(pages.first.0 + pages.count);
+            inner.clear_pages(&runtime, Clear::Lose, range)?;
+        }
+    }
+    inner.flush()?;
+    // The first lets die what no volume or snapshot has any more; no older tables name the pages then.
+    inner.force_checkpoint()?;
+    inner.force_checkpoint()?;
+    Ok(!damaged.is_empty())
 }
 
 /// Makes the two files whole, so that the next checkpoints have where to write.

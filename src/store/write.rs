@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::btree::PageTable;
-use crate::catalog::{Changed, Head, discard, page_runs, set_page, set_zeroes};
+use crate::catalog::{Changed, Head, discard, page_runs, set_page, set_range};
 use crate::error::{Error, Result};
 use crate::format::batch::{header_len, header_slots};
 use crate::format::entry::Entry;
@@ -40,6 +40,15 @@ pub(super) struct NewPages<'a> {
 pub(super) enum Clear {
     Zero,
     Discard,
+    /// Only by a repair: their contents are damaged, and reading them is an error from now on.
+    Lose,
+}
+
+impl Clear {
+    /// Whether it may use the reserve: with it the store does not grow, and can get smaller.
+    fn is_release(self) -> bool {
+        matches!(self, Self::Discard | Self::Lose)
+    }
 }
 
 /// Pages encrypted under the key epoch that was open then.
@@ -233,7 +242,7 @@ impl Inner {
         clear: Clear,
         mut pages: Range<PageNo>,
     ) -> Result<Range<PageNo>> {
-        if clear == Clear::Zero {
+        if clear != Clear::Discard {
             pages.end = pages.end.min(PageNo(pages.start.0 + ZERO_PAGES_MAX));
         }
         let (geometry, runs_max) = (self.segments.geometry(), self.runs_max());
@@ -267,11 +276,13 @@ impl Inner {
         let count = if candidates[0] == candidates[1] { 1 } else { 2 };
         for &page in candidates.iter().take(count) {
             let is_partial = outer.contains(&PageNo(page)) && !inner.contains(&PageNo(page));
-            let is_data = || {
+            // Of a lost page reading says that nothing can be left of it.
+            let has_contents = || {
                 let entry = tree.get(&self.nodes, PageNo(page))?;
-                Ok::<bool, Error>(matches!(entry, Some(Entry::Data(_))))
+                let has = matches!(entry, Some(Entry::Data(_) | Entry::Lost { .. }));
+                Ok::<bool, Error>(has)
             };
-            if is_partial && is_data()? {
+            if is_partial && has_contents()? {
                 let mut bytes = vec![0; page_len as usize];
                 self.read(runtime, &mut bytes, page * page_len)?;
                 let start = range.start.saturating_sub(page * page_len);
@@ -301,12 +312,16 @@ impl Inner {
         }
         let mut sealed = self.seal(runtime, &new)?;
         self.load_leaves(runtime, &new.pages)?;
-        if !matches!(clear, Some((Clear::Discard, _))) {
+        let is_release = clear.as_ref().is_some_and(|(clear, _)| clear.is_release());
+        if !is_release {
             self.make_room(sealed.slots())?;
         }
         let mut commit = self.commit_for_change(runtime, &new.pages, clear.as_ref())?;
         let head = self.head(runtime.head, runtime.kind)?;
-        Runtime::check_writable(&head)?;
+        // What is damaged in a snapshot is lost there, too.
+        if !matches!(clear, Some((Clear::Lose, _))) {
+            Runtime::check_writable(&head)?;
+        }
         let key_epoch = head.record.key_epoch;
         if sealed.key_epoch != key_epoch {
             sealed = self.seal(runtime, &new)?;
@@ -337,7 +352,7 @@ impl Inner {
         let salt = sealed.salt;
         let grown = commit.log.room_in_last(salt, records_len, body_slots);
         // The edges of a discard go through: with it the store can get smaller.
-        if !matches!(cleared, Some((Clear::Discard, _))) {
+        if !is_release {
             let own_slots = grown.map_or_else(|| header_slots(records_len), |_| 0);
             self.check_quota(&commit, own_slots + body_slots)?;
         }
@@ -387,7 +402,7 @@ impl Inner {
             _ => 0,
         };
         let (purpose, cleared, runs) = match clear {
-            Some((Clear::Discard, _)) => (Purpose::Release, nodes(0, 0), RUNS_MAX),
+            Some((Clear::Discard | Clear::Lose, _)) => (Purpose::Release, nodes(0, 0), RUNS_MAX),
             Some((Clear::Zero, pages)) => (
                 Purpose::Growth,
                 nodes(pages.end.0 - pages.start.0, pages.end.0 - pages.start.0),
@@ -514,8 +529,13 @@ impl Inner {
     ) -> Result<bool> {
         let context = self.context(SlotAddr::default(), Seq(0));
         let changed = match clear {
-            Clear::Zero => {
-                set_zeroes(tree, range, context)?;
+            Clear::Zero | Clear::Lose => {
+                let key_epoch = range.key_epoch;
+                let entry = match clear {
+                    Clear::Lose => Entry::Lost { key_epoch },
+                    _ => Entry::Zero { key_epoch },
+                };
+                set_range(tree, range, entry, context)?;
                 true
             }
             Clear::Discard => discard(tree, range, context)?,
@@ -524,6 +544,7 @@ impl Inner {
             match clear {
                 Clear::Zero => Record::Zeroes(range.clone()).encode(records),
                 Clear::Discard => Record::Discard(range.clone()).encode(records),
+                Clear::Lose => Record::Lost(range.clone()).encode(records),
             }
         }
         Ok(changed)

@@ -24,7 +24,7 @@ pub struct Extent {
 /// What a range holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExtentKind {
-    /// Bytes that were written.
+    /// Bytes that were written; or that were lost, so that who reads them is told.
     Data,
     /// Zeroes that were written as such; they take no space.
     Zero,
@@ -82,7 +82,7 @@ impl<'a> Extents<'a> {
             Some(_) => {
                 let (_, entry) = self.pages.next().expect("BUG: it was peeked at")?;
                 let kind = match entry {
-                    Entry::Data(_) => ExtentKind::Data,
+                    Entry::Data(_) | Entry::Lost { .. } => ExtentKind::Data,
                     Entry::Zero { .. } => ExtentKind::Zero,
                 };
                 Ok((kind, (self.depth)(entry.key_epoch()), page_end))
@@ -96,7 +96,7 @@ impl<'a> Extents<'a> {
         match self.pages.peek() {
             Some(Ok((mapped, entry))) if mapped.0 == page => {
                 let same_kind = match entry {
-                    Entry::Data(_) => kind == ExtentKind::Data,
+                    Entry::Data(_) | Entry::Lost { .. } => kind == ExtentKind::Data,
                     Entry::Zero { .. } => kind == ExtentKind::Zero,
                 };
                 same_kind && (self.depth)(entry.key_epoch()) == depth

@@ -284,6 +284,11 @@ class Store:
             for page in [page for page in pages if first <= page < first + count]:
                 del pages[page]
             # An explicit zero reads as a hole does.
+        elif kind == 15:
+            pages = self.heads[u32(body, 0)]["pages"]
+            lost = bytes([0] * 7 + [4]) + body[4:8] + bytes(32)
+            first, count = u64(body, 8), u64(body, 16)
+            pages.update((page, lost) for page in range(first, first + count))
         elif kind == 5:
             self.apply_head(body, in_tables)
         elif kind == 7:
@@ -354,6 +359,7 @@ class Store:
         flags, epoch = entry[7], u32(entry, 8)
         if flags == 2:
             return bytes(self.page_len)
+        need(flags != 4, f"page {number} is lost")
         need(flags == 1, "the flags of an entry")
         ciphertext = self.slots(at, self.page_len // SLOT)
         need(zlib.crc32(ciphertext) == u32(entry, 12), "the checksum of a page")

@@ -9,13 +9,25 @@ import time
 from rig import Client, Failed, Ledger, Rig, Server, Store, count, expect, need, need_root, rng, run, skip
 
 CYCLES = count("RIGS_CYCLES", 2, 12)
-# What fails. The filters ask for the file "bad" each time.
-FILTERS = {
-    "writes": ["error-pwrite=EIO", "error-pwrite-rate=100%", "error-pwrite-file=BAD"],
-    "space": ["error-pwrite=ENOSPC", "error-pwrite-rate=100%", "error-pwrite-file=BAD"],
-    "some writes": ["error-pwrite=EIO", "error-pwrite-rate=30%", "error-pwrite-file=BAD"],
-    "reads": ["error-pread=EIO", "error-pread-rate=100%", "error-pread-file=BAD"],
+MEMORY = ["--filter=error", "memory", "96M"]
+# The filter has no error for flushes, so here each request is a line of shell, on a file.
+FLUSHES = [
+    "eval",
+    "get_size=echo 96M",
+    "pread=dd if=BACKING skip=$4 count=$3 iflag=count_bytes,skip_bytes bs=64K status=none",
+    "pwrite=dd of=BACKING seek=$4 oflag=seek_bytes conv=notrunc bs=64K iflag=fullblock status=none",
+    "flush=if [ -e BAD ]; then echo EIO the flush fails >&2; exit 1; fi",
+]
+# What fails, as nbdkit does it. It asks for the file "bad" each time.
+KINDS = {
+    "writes": [*MEMORY, "error-pwrite=EIO", "error-pwrite-rate=100%", "error-pwrite-file=BAD"],
+    "space": [*MEMORY, "error-pwrite=ENOSPC", "error-pwrite-rate=100%", "error-pwrite-file=BAD"],
+    "some writes": [*MEMORY, "error-pwrite=EIO", "error-pwrite-rate=30%", "error-pwrite-file=BAD"],
+    "flushes": FLUSHES,
+    "reads": [*MEMORY, "error-pread=EIO", "error-pread-rate=100%", "error-pread-file=BAD"],
 }
+if "RIGS_KIND" in os.environ:
+    KINDS = {kind: KINDS[kind] for kind in os.environ["RIGS_KIND"].split(",")}
 
 need_root()
 need("nbdkit", "nbdfuse", "losetup", "mkfs.ext4", "fusermount3")
@@ -24,15 +36,18 @@ if not os.path.exists("/dev/fuse"):
 
 
 class Device:
-    """A disk in memory whose calls fail while a file is there."""
+    """A disk whose calls fail while a file is there."""
 
-    def __init__(self, rig, filters):
+    def __init__(self, rig, kind):
         self.rig, self.bad = rig, rig.path("bad")
         self.mnt, disk = rig.path("mnt"), rig.path("disk")
         os.makedirs(self.mnt, exist_ok=True)
         open(disk, "w").close()
-        filters = [part.replace("BAD", self.bad) for part in filters]
-        nbdkit = ["nbdkit", "-s", "--exit-with-parent", "--filter=error", "memory", "96M", *filters]
+        backing = rig.path("backing")
+        with open(backing, "wb") as file:
+            file.truncate(96 << 20)
+        parts = [part.replace("BAD", self.bad).replace("BACKING", backing) for part in KINDS[kind]]
+        nbdkit = ["nbdkit", "-s", "--exit-with-parent", *parts]
         self.fuse = subprocess.Popen(
             ["nbdfuse", disk, "--command", *nbdkit], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -79,6 +94,48 @@ class Device:
         self.fuse.wait(timeout=20)
 
 
+class Plain:
+    """A plain program beside the store: it writes a page of a preallocated file and syncs it, again and again. What it
+    loses though the sync succeeded, no program could keep."""
+
+    LEN = 4 << 20
+
+    def __init__(self, device):
+        self.path = os.path.join(device.mnt, "plain")
+        self.file = os.open(self.path, os.O_RDWR | os.O_CREAT)
+        os.posix_fallocate(self.file, 0, self.LEN)
+        os.fsync(self.file)
+        self.synced = {}
+        self.is_over = False
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
+
+    def work(self):
+        number = 0
+        try:
+            while not self.is_over:
+                number += 1
+                page = number % (self.LEN // 4096)
+                os.pwrite(self.file, number.to_bytes(8, "little") * 512, page * 4096)
+                os.fdatasync(self.file)
+                self.synced[page] = number
+        except OSError:
+            pass
+
+    def end(self):
+        self.is_over = True
+        self.thread.join()
+        os.close(self.file)
+
+    def lost(self):
+        """Pages that are older than a sync that succeeded says."""
+        with open(self.path, "rb") as file:
+            found = file.read()
+        os.remove(self.path)
+        at = {page: int.from_bytes(found[page * 4096 : page * 4096 + 8], "little") for page in self.synced}
+        return sum(at[page] < number for page, number in self.synced.items())
+
+
 def writing(rig, device, ledger, store, random, kind):
     """Clients write while the device begins to fail; then it is well again, as after a reboot."""
     server = Server(store, rig.dir)
@@ -87,11 +144,12 @@ def writing(rig, device, ledger, store, random, kind):
 
     def begin_to_fail():
         if kind == "some writes":
-            # When the journal of ext4 fails in the middle of a sync, that can succeed and its data be gone: see
-            # docs/campaigns/2026-11-rigs.md. So only what was answered before counts.
+            # When the journal of ext4 fails in the middle of a sync, that can succeed and its data be gone, of any
+            # program (docs/campaigns/2026-11-rigs.md). So only what was answered before counts.
             ledger.doubt()
         device.fail()
 
+    plain = Plain(device)
     timer = threading.Timer(random.uniform(0.05, 0.4), begin_to_fail)
     timer.start()
     deadline = time.monotonic() + 20
@@ -108,11 +166,15 @@ def writing(rig, device, ledger, store, random, kind):
             ledger.flushed, ledger.proof = ledger.sent - 1, "a flush after a refused write"
             rig.result["went_on"] += 1
     server.kill()
+    plain.end()
     device.heal()
     device.umount()
     run("e2fsck", "-fy", device.loop)
     device.mount()
-    ledger.check()
+    claimed = ledger.claimed
+    written = ledger.check()
+    rig.result["flushes_that_lied"] += written < claimed
+    rig.result["syncs_of_a_plain_program_that_lied"] += plain.lost() > 0
 
 
 def reading(rig, device, ledger, store, _random, _kind):
@@ -133,9 +195,9 @@ def reading(rig, device, ledger, store, _random, _kind):
 
 
 with Rig() as rig:
-    rig.result.update(cycles=0, refused=0, went_on=0)
-    for kind, filters in FILTERS.items():
-        device = Device(rig, filters)
+    rig.result.update(cycles=0, refused=0, went_on=0, flushes_that_lied=0, syncs_of_a_plain_program_that_lied=0)
+    for kind in KINDS:
+        device = Device(rig, kind)
         store = Store(os.path.join(device.mnt, "home"))
         ledger = Ledger(store)
         ledger.create()

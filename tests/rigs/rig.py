@@ -239,6 +239,8 @@ class Ledger:
         self.names = 0
         # Whether an answer proves anything.
         self.trusts = True
+        # What the last answered flush would prove if it did.
+        self.claimed = 0
 
     def doubt(self):
         """From now on an answer proves nothing: what is below the store is being taken away."""
@@ -282,6 +284,7 @@ class Ledger:
                 if dice < 0.2:
                     if client.request(Client.FLUSH)[0]:
                         return "flush"
+                    self.claimed = sent
                     if self.trusts:
                         self.flushed, self.proof = sent, "a flush"
                 elif dice < 0.23:
@@ -337,7 +340,7 @@ class Ledger:
             found = self.written(f"@{name}")
             expect(found == count, f"snapshot {name} was taken after {count} writes and has {found}")
         # The next process goes on from what is there.
-        self.sent = self.flushed = written
+        self.sent = self.flushed = self.claimed = written
         while len(self.snapshots) > 6:
             name = sorted(self.snapshots)[0]
             expect(self.delete(name), f"snapshot {name} is not deleted")

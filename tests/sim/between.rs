@@ -1,6 +1,7 @@
 //! A write that comes in the middle of another call, while that one waits for a sync.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use offshoot::io::sim::{Crash, SimMachine};
 
@@ -138,6 +139,41 @@ fn a_write_in_the_middle_of_another_calls_sync_breaks_no_rule() {
         }
     }
     assert!(runs >= 12 && states > 300, "{runs} runs, {states} states");
+}
+
+/// Planted, a flush that did not wait was caught by no other test.
+#[test]
+fn a_flush_beside_another_ones_sync_returns_when_that_is_done() {
+    let start = &starts()[0];
+    let machine = start.machine.kill();
+    let process = Host::new(&machine, 33).open().unwrap();
+    process.act(&write(1, 1, 501)).unwrap();
+    let expected = start.model.after(&write(1, 1, 501));
+    let (syncs, is_syncing) = mpsc::channel();
+    let (let_go, may_go_on) = mpsc::channel::<()>();
+    machine.on_barrier(move |_| {
+        let _ = syncs.send(());
+        // Whoever syncs after the first one does not wait: the other end is gone by then.
+        let _ = may_go_on.recv();
+    });
+    let after = std::thread::scope(|scope| {
+        let first = scope.spawn(|| process.store.flush());
+        is_syncing.recv().unwrap();
+        let (ended, has_ended) = mpsc::channel();
+        let (store, live) = (process.store.clone(), machine.clone());
+        let second = scope.spawn(move || {
+            store.flush().unwrap();
+            // The moment from which a power loss may take nothing of it.
+            let _ = ended.send(live.power_loss(&Crash::NONE_KEPT));
+        });
+        let early = has_ended.recv_timeout(Duration::from_millis(300));
+        drop(let_go);
+        first.join().unwrap().unwrap();
+        second.join().unwrap();
+        early.or_else(|_| has_ended.recv()).unwrap()
+    });
+    let found = Host::new(&after, 34).open().unwrap().read();
+    assert_eq!(found.unwrap(), expected);
 }
 
 fn is_all_but(crash: &Crash) -> bool {

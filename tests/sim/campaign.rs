@@ -2,22 +2,31 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use offshoot::Error;
 use offshoot::io::sim::{Crash, SimMachine};
 
 use offshoot_torture::nonces::Nonces;
 use offshoot_torture::ops::{
-    KEY_OPS, MORE_OPS, OPS, Op, Start, key_sequences, more_sequences, sequences, starts,
+    KEY_OPS, MORE_OPS, OPS, Op, Start, key_sequences, more_sequences, nearly_full, proof_sequences,
+    sequences, starts,
 };
 use offshoot_torture::oracle::{case_of, check, crashed};
 use offshoot_torture::run::{Capture, Planted, Run};
 
 /// How much of a campaign is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
+    /// Which sequences, from which starts.
+    pub stage: Stage,
+    /// Those of these numbers.
+    pub jobs: Range<usize>,
+    /// Crashes that choose each sector and each name for itself, of each capture.
+    pub apart: usize,
     /// Crashes of each capture that are tried beside a kill and the loss of all that is pending.
     pub sample: usize,
     /// Chooses them.
@@ -28,9 +37,19 @@ pub struct Plan {
     pub thread_count: usize,
 }
 
+/// What is enumerated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// What every `cargo test` does: 9 operations from 2 starts, and some with others.
+    First,
+    /// 13 operations from 3 starts.
+    Proof,
+}
+
 impl Plan {
     /// The plan of `cargo test`; a longer campaign sets `OFFSHOOT_SIM_STATES` to about as many
-    /// states as it wants and `OFFSHOOT_SIM_SEED` to what no campaign before it had.
+    /// states as it wants and `OFFSHOOT_SIM_SEED` to what no campaign before it had. `OFFSHOOT_SIM=proof` asks for
+    /// the proof stage, `OFFSHOOT_SIM_JOBS=FROM..TO` for a part of it.
     pub fn from_env() -> Self {
         let number = |name| {
             std::env::var(name)
@@ -38,7 +57,19 @@ impl Plan {
                 .and_then(|text| text.parse::<u64>().ok())
         };
         let states = number("OFFSHOOT_SIM_STATES").unwrap_or(0) as usize;
+        let stage = match std::env::var("OFFSHOOT_SIM").as_deref() {
+            Ok("proof") => Stage::Proof,
+            Ok(other) => panic!("OFFSHOOT_SIM: {other}"),
+            Err(_) => Stage::First,
+        };
+        let jobs = std::env::var("OFFSHOOT_SIM_JOBS").map_or(0..usize::MAX, |text| {
+            let (from, to) = text.split_once("..").expect("FROM..TO");
+            from.parse().unwrap()..to.parse().unwrap()
+        });
         Self {
+            stage,
+            jobs,
+            apart: if stage == Stage::Proof { 4 } else { 1 },
             sample: 3.max(states.saturating_sub(18_000) / 3_000),
             seed: number("OFFSHOOT_SIM_SEED").unwrap_or(1),
             recovery_every: 10,
@@ -79,7 +110,24 @@ struct Job {
     ops: Vec<Op>,
 }
 
-fn jobs() -> Vec<Job> {
+/// What is done from each start.
+fn start(number: usize) -> &'static Start {
+    starts().get(number).unwrap_or_else(|| nearly_full())
+}
+
+fn jobs(plan: &Plan) -> Vec<Job> {
+    let (starts, all) = match plan.stage {
+        Stage::First => (2, first_sequences()),
+        Stage::Proof => (3, proof_sequences()),
+    };
+    let numbered =
+        (0..starts).flat_map(|start| all.iter().cloned().enumerate().map(move |n| (start, n)));
+    let jobs = numbered.map(|(start, (index, ops))| Job { start, index, ops });
+    let from = plan.jobs.start;
+    jobs.skip(from).take(plan.jobs.end - from).collect()
+}
+
+fn first_sequences() -> Vec<Vec<Op>> {
     let triples = sequences();
     let singles = OPS.map(|op| vec![op]).into_iter();
     let pairs = OPS.into_iter().flat_map(|a| OPS.map(|b| vec![a, b]));
@@ -88,18 +136,13 @@ fn jobs() -> Vec<Job> {
         .chain(triples.iter().map(|ops| ops.to_vec()))
         .chain(more_sequences())
         .collect();
-    let all: Vec<_> = all.into_iter().chain(key_sequences()).collect();
-    let numbered =
-        (0..2).flat_map(|start| all.iter().cloned().enumerate().map(move |n| (start, n)));
-    numbered
-        .map(|(start, (index, ops))| Job { start, index, ops })
-        .collect()
+    all.into_iter().chain(key_sequences()).collect()
 }
 
 /// Runs all sequences from both starts.
 pub fn campaign(plan: &Plan) -> Report {
     let began = Instant::now();
-    let (jobs, next) = (jobs(), AtomicUsize::new(0));
+    let (jobs, next) = (jobs(plan), AtomicUsize::new(0));
     let (report, nonces) = (Mutex::new(Report::default()), Arc::new(Nonces::default()));
     std::thread::scope(|scope| {
         for _ in 0..plan.thread_count {
@@ -122,7 +165,7 @@ pub fn campaign(plan: &Plan) -> Report {
 impl Job {
     fn run(&self, plan: &Plan, report: &Mutex<Report>, nonces: &Arc<Nonces>) -> Result<(), String> {
         let captures = captures(
-            &starts()[self.start],
+            start(self.start),
             self.start,
             &self.ops,
             nonces,
@@ -133,6 +176,13 @@ impl Job {
             let points = capture.machine.crash_points();
             let mut chosen = vec![None, Some(Crash::NONE_KEPT)];
             chosen.extend(sample(&points, plan, (self.start, self.index, ids)).map(Some));
+            let apart = (0..plan.apart as u64).map(|n| {
+                mix(
+                    mix(plan.seed, n),
+                    (self.start << 48 | self.index << 24 | ids) as u64,
+                )
+            });
+            chosen.extend(apart.map(|seed| Some(capture.machine.sampled_crash_apart(seed))));
             {
                 let mut report = report.lock().unwrap();
                 report.captures += 1;
@@ -170,6 +220,7 @@ impl Job {
             None,
             Some(Crash::NONE_KEPT),
             Some(barrier.sampled_crash(mix(seed, 2))),
+            Some(barrier.sampled_crash_apart(mix(seed, 3))),
         ];
         for (crash, seed) in again.iter().zip((seed + 256..).step_by(256)) {
             let machine = crashed(barrier, crash.as_ref());
@@ -190,7 +241,7 @@ impl Report {
         self.sequences += 1;
         if let Err(why) = done {
             self.checked_until_failure = self.checked;
-            let start = starts()[job.start].name;
+            let start = start(job.start).name;
             self.failures.push(format!("{start} {:?}: {why}", job.ops));
         }
         self.failures.is_empty()
@@ -226,13 +277,18 @@ pub fn captures(
     let mut seed = 1 << 40 | (number as u64) << 32;
     let mut run = Run::new(start, seed, nonces, planted);
     for (step, op) in (0..).zip(ops) {
-        let mut all = OPS.iter().chain(&KEY_OPS).chain(&MORE_OPS);
+        let through = &[Op::WriteThrough];
+        let mut all = OPS.iter().chain(&KEY_OPS).chain(&MORE_OPS).chain(through);
         seed = seed * 32 + 1 + all.position(|other| other == op).unwrap_or(0) as u64;
         if step + 1 == ops.len() {
             run.record();
         }
-        run.op(*op, step as u32, seed)
-            .map_err(|error| format!("step {step}: {error}"))?;
+        match run.op(*op, step as u32, seed) {
+            Ok(()) => {}
+            // Then nothing was changed, which is asked below.
+            Err(Error::NoSpace { .. }) if start.name == nearly_full().name => {}
+            Err(error) => return Err(format!("step {step}: {error}")),
+        }
         let (found, expected) = (run.process().read()?, run.model());
         if found != expected {
             return Err(format!(

@@ -1,5 +1,6 @@
 //! Every call to the disk fails, one after another, once and for good.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use offshoot::Error;
@@ -171,6 +172,7 @@ impl Trial {
         for error in &self.errors {
             let is_typed = match error {
                 Error::Io { .. } | Error::NoSpace { .. } | Error::Poisoned => true,
+                Error::EraseUnfinished { .. } => true,
                 // What a call that failed did not make is not there.
                 Error::NotFound { .. } | Error::NotAStore { .. } => true,
                 _ => false,
@@ -280,6 +282,52 @@ pub fn fail_all(on: Where, class: Option<Class>, failure: Failure, times: Times)
         "{:#?}",
         &failures[..failures.len().min(5)]
     );
+}
+
+/// Keys are destroyed before the tombstone is written: whichever call fails, what is then said to be as it was
+/// can be read.
+#[test]
+fn an_erasure_that_may_have_destroyed_keys_says_so_whichever_call_fails() {
+    let erase = Action::Erase {
+        kind: Kind::Volume,
+        name: "v0".to_owned(),
+    };
+    let mut unfinished = 0;
+    for on in [Where::Store, Where::Kms] {
+        for n in 1.. {
+            let mut trial = Trial::new(1);
+            trial.process = Some(trial.host.create_store().unwrap());
+            script()[..9].iter().for_each(|action| trial.act(action));
+            let before = trial.process.as_ref().unwrap().read().unwrap();
+            trial
+                .faults(on)
+                .fail_nth(n, ErrorKind::StorageFull, Times::ForGood);
+            trial.act(&erase);
+            if trial.faults(on).failed() == 0 {
+                break;
+            }
+            trial.faults(on).heal();
+            trial.process = None;
+            let process = trial.host.open().unwrap();
+            match trial.errors.pop() {
+                Some(Error::EraseUnfinished { name, .. }) => {
+                    unfinished += 1;
+                    assert_eq!(name, "v0");
+                    let again = process.act(&erase);
+                    assert!(
+                        matches!(again, Ok(()) | Err(Error::NotFound { .. })),
+                        "{again:?}"
+                    );
+                }
+                Some(error) => {
+                    assert_eq!(process.read(), Ok(before), "call {n} of {on:?}: {error}")
+                }
+                // What can be left for later failed.
+                None => {}
+            }
+        }
+    }
+    assert!(unfinished > 5, "{unfinished}");
 }
 
 #[test]

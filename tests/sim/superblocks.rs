@@ -72,6 +72,31 @@ fn flipped_superblock_loses_nothing() {
     }
 }
 
+/// Planted, a superblock that was not authenticated was caught by no other test: a changed byte is found by the checksum.
+#[test]
+fn a_superblock_that_nobody_with_the_store_key_wrote_does_not_count() {
+    let (machine, process, _) = opened();
+    process.store.close().unwrap();
+    for name in ["superblock-a", "superblock-b"] {
+        let bytes = file_bytes(&machine, name);
+        for (number, slot) in bytes.chunks(SLOT_LEN).enumerate() {
+            let mut forged = slot.to_vec();
+            // Of the keyed hash, before the checksum; then that is right again.
+            forged[SLOT_LEN - 10] ^= 1;
+            let (covered, crc) = forged.split_at_mut(SLOT_LEN - 4);
+            crc.copy_from_slice(&crc32fast::hash(covered).to_le_bytes());
+            overwrite(&machine, name, (number * SLOT_LEN) as u64, &forged);
+        }
+    }
+    assert_eq!(superblocks(&machine).len(), 4, "their checksums are right");
+    let error = Host::new(&machine, 57).open().unwrap_err();
+    let damage = match &error {
+        offshoot::Error::Corrupt { damage, .. } => damage,
+        other => panic!("{other}"),
+    };
+    assert_eq!(*damage, offshoot::Damage::BadTag);
+}
+
 #[test]
 fn both_superblock_files_may_lose_one() {
     let (machine, process, model) = opened();

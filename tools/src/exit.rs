@@ -119,6 +119,8 @@ fn class_of(error: &Error) -> (&'static str, u8) {
         Error::NoSpace { .. } => ("no_space", 17),
         Error::QuotaExceeded { .. } => ("quota_exceeded", 17),
         Error::Corrupt { .. } => ("corrupt", 18),
+        Error::PageLost { .. } => ("page_lost", 18),
+        Error::EraseUnfinished { source, .. } => ("erase_unfinished", class_of(source).1),
         Error::Poisoned => ("poisoned", 18),
         Error::UnsupportedVersion { .. } => ("unsupported_version", 18),
         Error::RolledBack { .. } => ("rolled_back", 18),
@@ -284,6 +286,15 @@ mod tests {
                 17,
             ),
             (Error::Poisoned, "poisoned", 18),
+            (
+                Error::PageLost {
+                    kind: Kind::Volume,
+                    name: name(),
+                    page: offshoot::PageNo(7),
+                },
+                "page_lost",
+                18,
+            ),
             (
                 Error::RolledBack {
                     found: offshoot::Seq(1),

@@ -40,6 +40,13 @@ pub enum PageState {
         /// The lineage epoch it was born in, if the key epoch is known.
         lineage: Option<LineageEpoch>,
     },
+    /// It was damaged, and a repair gave its contents up: reading it is an error.
+    Lost {
+        /// The key epoch that was open then.
+        key_epoch: KeyEpoch,
+        /// The lineage epoch it was born in, if the key epoch is known.
+        lineage: Option<LineageEpoch>,
+    },
     /// It has ciphertext.
     Data(PageData),
 }
@@ -97,6 +104,10 @@ pub fn page(
         state: match entry {
             None => PageState::Unmapped,
             Some(Entry::Zero { key_epoch }) => PageState::Zero {
+                key_epoch,
+                lineage: image.state.lineage_of(key_epoch),
+            },
+            Some(Entry::Lost { key_epoch }) => PageState::Lost {
                 key_epoch,
                 lineage: image.state.lineage_of(key_epoch),
             },

@@ -202,6 +202,7 @@ fn view(record: &Record) -> RecordView {
         }
         Record::Zeroes(zeroes) => range("zeroes", zeroes),
         Record::Discard(discard) => range("discard", discard),
+        Record::Lost(lost) => range("lost", lost),
         Record::Nodes(crcs) => ("nodes", None, crcs.len() as u64, String::new()),
         Record::Head(head) => {
             let detail = format!("{:?} is {}", head.name, head.state.as_str());

@@ -189,6 +189,10 @@ pub(super) fn samples() -> Vec<Record> {
             gone: vec![run, run],
             ..range.clone()
         }),
+        Record::Lost(PageRange {
+            gone: vec![run],
+            ..range.clone()
+        }),
         Record::Discard(range),
         slots(SlotsPurpose::Live, &[(1, 16_000)]),
         slots(SlotsPurpose::DeadPages(bucket), &every_other),
@@ -336,7 +340,7 @@ fn an_unknown_kind_and_a_reserved_field_are_refused() {
         salt: [9; 12],
     };
     let bytes = encoded(&Record::Salt(salt));
-    for kind in [0, 15, 255] {
+    for kind in [0, 16, 255] {
         let mut bytes = bytes.clone();
         bytes.first_mut().into_iter().for_each(|byte| *byte = kind);
         assert_eq!(decoded(&bytes), Err(Damage::OutOfRange("record kind")));

@@ -5,15 +5,22 @@
 //! that is punched counts as a write of zeroes. Of
 //! the changes of names: each prefix. A kept write that lies past the durable end makes the file
 //! longer, with zeroes between. A file whose bytes were never synced has its created length.
+//!
+//! Or each sector or block of each write and each change of names for itself ([`WriteChoice::Apart`]): then a file that
+//! was never synced may be shorter than it was created, one that grew may have zeroes for what was written there, a
+//! hole may be punched in part, and what was being written may be neither old nor new.
 
 use super::SimRandom;
 use super::image::Image;
-use super::state::{InodeNo, PendingWrite, State};
+use super::state::{Change, InodeNo, Names, PendingWrite, State};
 use crate::source::Random;
 use crate::sync::Arc;
 
 /// Bytes that a power loss writes all of or none of.
 pub const SECTOR_LEN: u64 = 512;
+
+/// Bytes that a file system writes out together.
+const BLOCK_LEN: u64 = 4096;
 
 /// Up to so many sectors each way of tearing a write in two is tried.
 const TORN_SECTORS_MAX: usize = 32;
@@ -23,7 +30,7 @@ const TORN_SECTORS_MAX: usize = 32;
 pub struct Crash {
     /// Which writes are kept.
     pub writes: WriteChoice,
-    /// So many changes of names are kept, the oldest.
+    /// So many changes of names are kept, the oldest. Where all is chosen apart this is not asked.
     pub names: usize,
 }
 
@@ -48,6 +55,15 @@ pub enum WriteChoice {
     Prefix(usize),
     /// All but this one.
     AllBut(usize),
+    /// This one alone.
+    Only(usize),
+    /// Of each write each unit for itself, and each change of names; equal seeds choose equally.
+    Apart {
+        /// Chooses.
+        seed: u64,
+        /// What is kept, lost or spoilt as a whole.
+        unit: Unit,
+    },
     /// All, but of this one only some sectors.
     Torn {
         /// The torn write.
@@ -55,6 +71,18 @@ pub enum WriteChoice {
         /// What remains of it.
         sectors: Sectors,
     },
+}
+
+/// What a power loss that chooses apart keeps or loses as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// A sector.
+    Sector,
+    /// 4 KiB as they lie in the file.
+    Block,
+    /// A sector, which may also become neither what it was nor what was written; not the only one of a write, which is
+    /// written as a whole.
+    SpoiltSector,
 }
 
 /// Which sectors of a torn write are kept. They are counted as they lie in the file.
@@ -127,6 +155,24 @@ pub(super) fn sample(state: &State, seed: u64) -> Crash {
     Crash { writes, names }
 }
 
+/// One of the power losses that choose all apart, or keep a write alone.
+pub(super) fn sample_apart(state: &State, seed: u64) -> Crash {
+    let random = SimRandom::new(seed);
+    let names = random.below(state.changes.len() + 1);
+    let count = pending_writes(state).len();
+    let unit = match random.below(4) {
+        0 if count > 0 => {
+            let writes = WriteChoice::Only(random.below(count));
+            return Crash { writes, names };
+        }
+        0 | 1 => Unit::Sector,
+        2 => Unit::Block,
+        _ => Unit::SpoiltSector,
+    };
+    let writes = WriteChoice::Apart { seed, unit };
+    Crash { writes, names }
+}
+
 pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
     let capacity = state.free_len.saturating_add(state.named_len());
     let mut after = state.fork();
@@ -134,21 +180,40 @@ pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
         inode.pending.clear();
         inode.live = inode.durable.clone();
     }
+    let apart = match crash.writes {
+        WriteChoice::Apart { seed, unit } => Some((SimRandom::new(seed), unit)),
+        _ => None,
+    };
+    if let Some((random, _)) = &apart {
+        for inode in after.inodes.values_mut().filter(|it| !it.is_synced) {
+            shorten(&mut inode.live, random);
+        }
+    }
     for (index, (no, write)) in pending_writes(state).into_iter().enumerate() {
-        let inode = after
-            .inodes
-            .get_mut(&no)
-            .expect("BUG: a fork has all reachable inodes");
-        keep_write(&mut inode.live, write, index, crash.writes);
+        let inode = after.inodes.get_mut(&no);
+        let live = &mut inode.expect("BUG: a fork has all reachable inodes").live;
+        match &apart {
+            Some((random, unit)) => keep_units(live, write, random, *unit),
+            None => keep_write(live, write, index, crash.writes),
+        }
     }
     for inode in after.inodes.values_mut() {
         inode.durable = inode.live.clone();
+        inode.is_synced = true;
     }
-    for pending in after.changes.drain(..).take(crash.names) {
+    let changes = std::mem::take(&mut after.changes);
+    let kept = if apart.is_some() {
+        usize::MAX
+    } else {
+        crash.names
+    };
+    for pending in changes.into_iter().take(kept) {
         let names = after.directories.get_mut(&pending.directory);
-        pending
-            .change
-            .apply(&mut names.expect("BUG: a directory is never removed").durable);
+        let names = &mut names.expect("BUG: a directory is never removed").durable;
+        match &apart {
+            Some((random, _)) if random.below(2) == 0 || !is_possible(&pending.change, names) => {}
+            _ => pending.change.apply(names),
+        }
     }
     for names in after.directories.values_mut() {
         names.live = names.durable.clone();
@@ -167,6 +232,7 @@ fn keep_write(image: &mut Image, write: &PendingWrite, index: usize, choice: Wri
     match choice {
         WriteChoice::Prefix(count) if index >= count => {}
         WriteChoice::AllBut(lost) if index == lost => {}
+        WriteChoice::Only(kept) if index != kept => {}
         WriteChoice::Torn {
             write: torn,
             sectors,
@@ -174,6 +240,51 @@ fn keep_write(image: &mut Image, write: &PendingWrite, index: usize, choice: Wri
             keep_sectors(image, write, sectors);
         }
         _ => write.keep(image, write.offset, 0..write.bytes.len()),
+    }
+}
+
+/// Of a file of which no sync said that it is as long as it was made.
+fn shorten(image: &mut Image, random: &SimRandom) {
+    match random.below(4) {
+        0 => *image = Image::zeroes(0),
+        1 => *image = Image::zeroes(random.below(image.len() as usize + 1) as u64),
+        _ => {}
+    }
+}
+
+/// Whether the file of a change has its name: what gave it that may be lost.
+fn is_possible(change: &Change, names: &Names) -> bool {
+    match change {
+        Change::Insert { .. } => true,
+        Change::Rename { from: name, .. } | Change::Remove { name } => names.contains_key(name),
+    }
+}
+
+/// Keeps, loses or spoils each unit of a write for itself.
+fn keep_units(image: &mut Image, write: &PendingWrite, random: &SimRandom, unit: Unit) {
+    let len = match unit {
+        Unit::Block => BLOCK_LEN,
+        Unit::Sector | Unit::SpoiltSector => SECTOR_LEN,
+    };
+    let end = write.offset + write.bytes.len() as u64;
+    if end > image.len() && random.below(4) == 0 {
+        image.grow(end);
+    }
+    let may_spoil = unit == Unit::SpoiltSector && sector_count(write) > 1 && !write.is_punch;
+    let mut start = write.offset;
+    while start < end {
+        let next = ((start / len + 1) * len).min(end);
+        let part = (start - write.offset) as usize..(next - write.offset) as usize;
+        match random.below(8) {
+            0 if may_spoil => {
+                let mut garbage = vec![0; part.len()];
+                random.fill(&mut garbage);
+                image.write(&garbage, start);
+            }
+            0..4 => {}
+            _ => write.keep(image, start, part),
+        }
+        start = next;
     }
 }
 

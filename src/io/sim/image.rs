@@ -98,6 +98,11 @@ impl Image {
         }
     }
 
+    /// Becomes so long, with zeroes at the end, if it is shorter.
+    pub fn grow(&mut self, len: u64) {
+        self.len = self.len.max(len);
+    }
+
     /// Becomes equal to `newer` around a range, sharing its chunks, and in length.
     pub fn follow(&mut self, newer: &Self, offset: u64, len: usize) {
         let chunks = Arc::make_mut(&mut self.chunks);

@@ -22,7 +22,7 @@ use crate::sync::{Arc, Mutex};
 
 use state::State;
 
-pub use crash::{Crash, SECTOR_LEN, Sectors, WriteChoice};
+pub use crash::{Crash, SECTOR_LEN, Sectors, Unit, WriteChoice};
 pub use disk::SimDisk;
 pub use seeded::{SimClock, SimRandom};
 
@@ -115,6 +115,12 @@ impl SimMachine {
     /// One of the power losses possible now, the same for the same seed.
     pub fn sampled_crash(&self, seed: u64) -> Crash {
         crash::sample(&self.0.state.lock(), seed)
+    }
+
+    /// One of the power losses that choose each sector or block and each name for itself, or keep one write alone; the
+    /// same for the same seed. Most are none of [`SimMachine::crash_points`].
+    pub fn sampled_crash_apart(&self, seed: u64) -> Crash {
+        crash::sample_apart(&self.0.state.lock(), seed)
     }
 
     /// Writes that a power loss can undo.

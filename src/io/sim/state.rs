@@ -45,6 +45,8 @@ pub(super) struct Inode {
     pub live: Image,
     pub durable: Image,
     pub pending: Vec<PendingWrite>,
+    /// Whether a sync has made its length durable.
+    pub is_synced: bool,
     pub directory: Arc<str>,
     /// The last name it had.
     pub name: Arc<str>,
@@ -177,6 +179,7 @@ impl State {
             live: Image::zeroes(len),
             durable: Image::zeroes(len),
             pending: Vec::new(),
+            is_synced: false,
             directory: Arc::clone(directory),
             name: Arc::clone(&name),
             handles: Arc::default(),
@@ -278,6 +281,7 @@ impl State {
             .inodes
             .get_mut(&no)
             .expect("BUG: an open inode is kept");
+        inode.is_synced = true;
         for write in std::mem::take(&mut inode.pending) {
             inode
                 .durable

@@ -354,6 +354,128 @@ fn every_sampled_crash_is_allowed_and_many_differ() {
     assert_eq!(sampled, allowed);
 }
 
+/// What power losses that choose all apart leave, and how often one choice is made.
+fn after_losses_apart(machine: &SimMachine, unit: Unit) -> BTreeSet<Tree> {
+    let losses = (0..2000).map(|seed| {
+        let writes = WriteChoice::Apart { seed, unit };
+        let crash = Crash { writes, names: 0 };
+        let after = tree(&machine.power_loss(&crash));
+        assert_eq!(after, tree(&machine.power_loss(&crash)), "equal seeds");
+        after
+    });
+    losses.collect()
+}
+
+#[test]
+fn apart_each_sector_is_what_it_was_or_what_any_later_write_made_it() {
+    let (machine, disk) = machine();
+    let file = durable(&disk, "f", 1024);
+    file.write_all_at(&[1; 1024], 0).unwrap();
+    file.write_all_at(&[2; 1024], 0).unwrap();
+    let first = |tree: &Tree| [tree["f"][0], tree["f"][512]];
+    let found: BTreeSet<_> = after_losses_apart(&machine, Unit::Sector)
+        .iter()
+        .map(first)
+        .collect();
+    let expected = (0..3).flat_map(|a| (0..3).map(move |b| [a, b]));
+    assert_eq!(found, expected.collect());
+    let blocks: BTreeSet<_> = after_losses_apart(&machine, Unit::Block)
+        .iter()
+        .map(first)
+        .collect();
+    assert_eq!(blocks, [[0, 0], [1, 1], [2, 2]].into());
+}
+
+#[test]
+fn apart_a_sector_may_be_spoilt_but_not_the_only_one_of_a_write() {
+    let (machine, disk) = machine();
+    let file = durable(&disk, "f", 1536);
+    file.write_all_at(&[1; 1024], 0).unwrap();
+    file.write_all_at(&[2; 512], 1024).unwrap();
+    let is_spoilt = |sector: &[u8]| sector.iter().any(|byte| *byte != sector[0]);
+    let found = after_losses_apart(&machine, Unit::SpoiltSector);
+    assert!(found.iter().any(|tree| is_spoilt(&tree["f"][..512])));
+    assert!(found.iter().any(|tree| is_spoilt(&tree["f"][512..1024])));
+    assert!(!found.iter().any(|tree| is_spoilt(&tree["f"][1024..])));
+}
+
+#[test]
+fn apart_any_names_are_kept_and_a_file_that_was_never_synced_has_any_length() {
+    let (machine, disk) = machine();
+    durable(&disk, "a", 1);
+    disk.rename("a", "b").unwrap();
+    disk.create("c", 100).unwrap();
+    let found = after_losses_apart(&machine, Unit::Sector);
+    let names: BTreeSet<Vec<&str>> = found
+        .iter()
+        .map(|tree| tree.keys().map(String::as_str).collect())
+        .collect();
+    let expected = [vec!["a"], vec!["b"], vec!["a", "c"], vec!["b", "c"]];
+    assert_eq!(names, expected.into());
+    let lens: BTreeSet<_> = found
+        .iter()
+        .filter_map(|tree| Some(tree.get("c")?.len()))
+        .collect();
+    assert!(lens.len() > 50 && lens.contains(&0) && lens.contains(&100));
+    assert!(
+        found
+            .iter()
+            .all(|tree| tree.values().all(|it| it.len() <= 100))
+    );
+}
+
+#[test]
+fn apart_a_file_may_have_grown_without_what_was_written_there() {
+    let (machine, disk) = machine();
+    let file = durable(&disk, "f", 512);
+    file.write_all_at(&[1; 1024], 512).unwrap();
+    let first = |tree: &Tree| -> Vec<u8> { tree["f"][512..].chunks(512).map(|it| it[0]).collect() };
+    let found: BTreeSet<_> = after_losses_apart(&machine, Unit::Sector)
+        .iter()
+        .map(first)
+        .collect();
+    let expected: [Vec<u8>; 5] = [vec![], vec![1], vec![0, 0], vec![0, 1], vec![1, 0]];
+    assert!(expected.iter().all(|it| found.contains(it)), "{found:?}");
+    assert!(found.contains(&vec![1, 1]));
+}
+
+#[test]
+fn a_write_may_be_kept_alone() {
+    let (machine, disk) = machine();
+    let file = durable(&disk, "f", 3);
+    for (byte, at) in [(1, 0), (2, 1), (3, 2)] {
+        file.write_all_at(&[byte], at).unwrap();
+    }
+    let writes = WriteChoice::Only(1);
+    let after = machine.power_loss(&Crash { writes, names: 0 });
+    assert_eq!(read(&after.dir("d"), "f"), [0, 2, 0]);
+    let sampled = (0..200).map(|seed| machine.sampled_crash_apart(seed).writes);
+    let sampled: Vec<_> = sampled.collect();
+    let has = |choice: fn(&WriteChoice) -> bool| sampled.iter().any(choice);
+    assert!(has(|choice| matches!(choice, WriteChoice::Only(_))));
+    assert!(has(|choice| matches!(
+        choice,
+        WriteChoice::Apart {
+            unit: Unit::Sector,
+            ..
+        }
+    )));
+    assert!(has(|choice| matches!(
+        choice,
+        WriteChoice::Apart {
+            unit: Unit::Block,
+            ..
+        }
+    )));
+    assert!(has(|choice| matches!(
+        choice,
+        WriteChoice::Apart {
+            unit: Unit::SpoiltSector,
+            ..
+        }
+    )));
+}
+
 #[test]
 fn a_large_write_is_torn_in_few_ways_only() {
     let (machine, disk) = machine();

@@ -6,6 +6,7 @@
 use crate::error::{Damage, Error, Result};
 use crate::format::pack::PackPart;
 use crate::format::superblock::Geometry;
+use crate::io::Disk;
 use crate::io::sim::SimMachine;
 use crate::segment::{FileId, Segments};
 use crate::sync::Arc;
@@ -171,4 +172,29 @@ fn a_pack_with_a_number_used_before_takes_its_place() {
         segments.segments_in(FileId::Pack(PackId(1))),
         [SegmentId(2)]
     );
+}
+
+/// Batches, pages and nodes are told apart by themselves, so no read of a store shows this.
+#[test]
+fn a_file_that_says_that_it_is_another_segment_or_another_stores_is_refused() {
+    let (machine, segments) = segments(4);
+    let disk = machine.dir("store");
+    let name = |id| crate::format::segment::segment_file_name(SegmentId(id));
+    let geometry = segments.geometry();
+    drop(segments);
+    disk.rename(&name(1), "aside").unwrap();
+    disk.rename(&name(2), &name(1)).unwrap();
+    disk.rename("aside", &name(2)).unwrap();
+    let opened = |store, id| {
+        let segments = Segments::new(Arc::new(machine.dir("store")), store, geometry, 4);
+        match segments.get(SegmentId(id)) {
+            Ok(_) => None,
+            Err(Error::Corrupt { damage, .. }) => Some(damage),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(opened(StoreId([1; 16]), 1), Some(Damage::WrongIdentity));
+    assert_eq!(opened(StoreId([1; 16]), 2), Some(Damage::WrongIdentity));
+    assert_eq!(opened(StoreId([1; 16]), 3), None);
+    assert_eq!(opened(StoreId([2; 16]), 3), Some(Damage::WrongIdentity));
 }

@@ -1,14 +1,16 @@
 //! A repair mends what follows from the rest, leaves the rest, and can be cut off anywhere.
 
-use crate::check::{CheckOptions, Report, check};
-use crate::error::Error;
+use crate::check::inspect::{self, PageState};
+use crate::check::{CheckOptions, LostPages, Report, check};
+use crate::error::{Error, Kind, Result};
 use crate::file_kms::FileKms;
+use crate::format::segment::segment_file_name;
 use crate::io::sim::{SimClock, SimDisk, SimMachine, SimRandom};
 use crate::io::{Access, Disk};
 use crate::slots::SlotSet;
 use crate::store::{Machine, Options, Repaired, Store};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
-use crate::units::{SLOT_LEN, SegmentId, SlotAddr};
+use crate::units::{PageNo, SLOT_LEN, SegmentId, SlotAddr};
 
 const PAGE: u64 = SLOT_LEN as u64;
 const PAGES: usize = 30;
@@ -210,16 +212,23 @@ fn what_follows_from_the_rest_is_mended_once_and_for_all() {
     }
 }
 
+/// Each crash in a repair that keeps some of what was written since the last sync, and no more; every third, or
+/// with `OFFSHOOT_CUTS=all` each.
 #[test]
 fn a_repair_that_is_cut_off_anywhere_can_be_done_again() {
+    let step = match std::env::var_os("OFFSHOOT_CUTS") {
+        Some(_) => 1,
+        None => 3,
+    };
     let mut cut = 0;
-    for (what, _, damage) in REPAIRABLE {
+    let pages: Damage = ("pages", "OF-0514", damage_pages);
+    for (what, _, damage) in REPAIRABLE.iter().chain([&pages]) {
         let region = Region::new();
         damage(&region);
         let states = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&states);
         region.machine.on_barrier(move |machine| {
-            for crash in machine.crash_points().iter().step_by(3) {
+            for crash in machine.crash_points().iter().step_by(step) {
                 seen.lock().push(machine.power_loss(crash));
             }
         });
@@ -230,46 +239,208 @@ fn a_repair_that_is_cut_off_anywhere_can_be_done_again() {
             let crashed = region.with(machine);
             let repaired = crashed.repair();
             assert!(repaired.left.is_clean(), "{what}: {}", repaired.left);
-            crashed.assert_reads(what);
+            match *what {
+                "pages" => assert_all_lost(&crashed.open()),
+                _ => crashed.assert_reads(what),
+            }
         }
     }
-    assert!(cut > 100, "{cut}");
+    assert!(cut > 200, "{cut}");
+}
+
+/// Where a page of a head is.
+fn place(region: &Region, kind: Kind, name: &str, page: u64) -> SlotAddr {
+    let page = inspect::page(&region.disk(), None, kind, name, PageNo(page));
+    match page.unwrap().state {
+        PageState::Data(data) => data.at,
+        state => panic!("a page that was written has data, not {state:?}"),
+    }
+}
+
+fn damage_slot(region: &Region, at: SlotAddr) {
+    let (name, offset) = (segment_file_name(at.segment), u64::from(at.slot) * PAGE);
+    overwrite(&region.disk(), &name, offset, &[9; 8]);
+    // A crash does not undo what media did.
+    let file = region.disk().open(&name, Access::Read).unwrap();
+    file.sync().unwrap();
+}
+
+/// Two pages in a row of the volume, and one that the snapshot and a clone of it share.
+fn damage_pages(region: &Region) {
+    let store = region.open();
+    let key = region.kms.key("alias/default").unwrap().id;
+    let clone = store
+        .snapshot("s")
+        .unwrap()
+        .create_clone("c", &key)
+        .unwrap();
+    clone.write_all_at(&[77; SLOT_LEN], 0).unwrap();
+    drop(clone);
+    store.checkpoint().unwrap();
+    store.close().unwrap();
+    for page in [4, 5] {
+        damage_slot(region, place(region, Kind::Volume, "v", page));
+    }
+    damage_slot(region, place(region, Kind::Snapshot, "s", 9));
+}
+
+fn read_page(store: &Store, (kind, name): (Kind, &str), page: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0xee; SLOT_LEN];
+    match kind {
+        Kind::Volume => store.volume(name)?.read_exact_at(&mut bytes, page * PAGE),
+        _ => store.snapshot(name)?.read_exact_at(&mut bytes, page * PAGE),
+    }?;
+    Ok(bytes)
+}
+
+/// Fails unless just these pages of a head say that they are lost, and the others are as they were written.
+fn assert_lost(store: &Store, head: (Kind, &str), seed: u8, lost: &[u64]) {
+    for page in 0..PAGES as u64 {
+        match read_page(store, head, page) {
+            Ok(bytes) => {
+                let seed = if head.1 == "c" && page == 0 {
+                    None
+                } else {
+                    Some(seed)
+                };
+                let expected = seed.map_or(77, |seed| contents(seed)[page as usize * SLOT_LEN]);
+                assert_eq!(bytes, [expected; SLOT_LEN], "page {page} of {head:?}");
+                assert!(!lost.contains(&page), "page {page} of {head:?}");
+            }
+            Err(Error::PageLost {
+                name, page: found, ..
+            }) => {
+                assert_eq!((name.as_str(), found), (head.1, PageNo(page)));
+                assert!(lost.contains(&page), "page {page} of {head:?}");
+            }
+            Err(error) => panic!("page {page} of {head:?}: {error}"),
+        }
+    }
+}
+
+fn assert_all_lost(store: &Store) {
+    assert_lost(store, (Kind::Volume, "v"), 2, &[4, 5]);
+    assert_lost(store, (Kind::Snapshot, "s"), 1, &[9]);
+    assert_lost(store, (Kind::Volume, "c"), 1, &[9]);
 }
 
 #[test]
-fn a_damaged_page_is_left_and_answers_with_an_error() {
+fn a_page_that_was_only_looked_at_stays_and_answers_with_an_error() {
     let region = Region::new();
-    let page = crate::check::inspect::page(
-        &region.disk(),
-        None,
-        crate::error::Kind::Volume,
-        "v",
-        crate::units::PageNo(4),
-    );
-    let crate::check::inspect::PageState::Data(data) = page.unwrap().state else {
-        panic!("a page that was written has data");
-    };
-    let name = crate::format::segment::segment_file_name(data.at.segment);
-    overwrite(
-        &region.disk(),
-        &name,
-        u64::from(data.at.slot) * PAGE,
-        &[9; 8],
-    );
+    damage_pages(&region);
+    let kms = Arc::new(region.kms.clone());
+    // Without reading pages none is known to be damaged.
+    let check = CheckOptions::new();
+    let repaired = options().repair_on(region.on(), kms, &check).unwrap();
+    assert!(!repaired.is_changed && repaired.left.is_clean());
+    let store = region.open();
+    let error = read_page(&store, (Kind::Volume, "v"), 4).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert_eq!(read_page(&store, (Kind::Volume, "v"), 6).unwrap()[0], 106);
+}
+
+#[test]
+fn damaged_pages_become_listed_ones_that_are_errors_in_all_that_share_them() {
+    let region = Region::new();
+    damage_pages(&region);
     let repaired = region.repair();
-    assert!(!repaired.is_changed);
-    assert_eq!(codes(&repaired.left), ["OF-0514 page-damaged"]);
-    region.disk().remove("superblock-a").unwrap();
-    let repaired = region.repair();
-    assert!(repaired.is_changed && repaired.found.findings.len() > 1);
-    assert_eq!(codes(&repaired.left), ["OF-0514 page-damaged"]);
+    assert!(repaired.is_changed);
+    assert_eq!(codes(&repaired.found), ["OF-0514 page-damaged"; 3]);
+    for report in [repaired.left, region.repair().found] {
+        assert!(report.is_clean(), "{report}");
+        let lost = |head: &str, first, count| LostPages {
+            head: head.to_owned(),
+            first: PageNo(first),
+            count,
+        };
+        let mut found = report.lost.clone();
+        found.sort_by(|a, b| a.head.cmp(&b.head));
+        let c = lost("volume \"c\"", 9, 1);
+        let s = lost("snapshot \"s\"", 9, 1);
+        assert_eq!(found, [s, c, lost("volume \"v\"", 4, 2)]);
+        assert_eq!(report.stats.lost_pages, 4);
+    }
+    let page = inspect::page(&region.disk(), None, Kind::Volume, "v", PageNo(4));
+    assert!(matches!(page.unwrap().state, PageState::Lost { .. }));
+    let store = region.open();
+    assert_all_lost(&store);
+    // What is made of them shares them, too.
+    store.volume("v").unwrap().create_snapshot("t").unwrap();
+    assert_lost(&store, (Kind::Snapshot, "t"), 2, &[4, 5]);
+    store.close().unwrap();
+    assert_all_lost(&region.open());
+}
+
+#[test]
+fn a_lost_page_is_good_again_once_all_of_it_is_written_or_discarded() {
+    let region = Region::new();
+    damage_pages(&region);
+    region.repair();
     let store = region.open();
     let volume = store.volume("v").unwrap();
-    let mut bytes = vec![0; SLOT_LEN];
-    let error = volume.read_exact_at(&mut bytes, 4 * PAGE).unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
-    volume.read_exact_at(&mut bytes, 5 * PAGE).unwrap();
-    assert_eq!(bytes[0], contents(2)[5 * SLOT_LEN]);
+    for at in [4 * PAGE, 4 * PAGE + 100] {
+        let error = volume.write_all_at(&[1; 100], at).unwrap_err();
+        assert!(matches!(error, Error::PageLost { .. }), "{error}");
+        let error = volume.write_zeroes(at..at + 100).unwrap_err();
+        assert!(matches!(error, Error::PageLost { .. }), "{error}");
+    }
+    volume.write_all_at(&[5; SLOT_LEN], 4 * PAGE).unwrap();
+    volume.discard(5 * PAGE..6 * PAGE).unwrap();
+    let clone = store.volume("c").unwrap();
+    clone.write_zeroes(9 * PAGE..10 * PAGE).unwrap();
+    let is = |store: &Store| {
+        assert_eq!(
+            read_page(store, (Kind::Volume, "v"), 4).unwrap(),
+            [5; SLOT_LEN]
+        );
+        assert_eq!(
+            read_page(store, (Kind::Volume, "v"), 5).unwrap(),
+            [0; SLOT_LEN]
+        );
+        assert_eq!(
+            read_page(store, (Kind::Volume, "c"), 9).unwrap(),
+            [0; SLOT_LEN]
+        );
+        // The snapshot is as it was.
+        assert_lost(store, (Kind::Snapshot, "s"), 1, &[9]);
+    };
+    is(&store);
+    drop((volume, clone));
+    // By the log as by the tables.
+    store.flush().unwrap();
+    drop(store);
+    assert!(region.fsck().is_clean(), "{}", region.fsck());
+    let store = region.open();
+    is(&store);
+    store.checkpoint().unwrap();
+    is(&store);
+    store.snapshot("s").unwrap().delete().unwrap();
+    store.close().unwrap();
+    let report = region.fsck();
+    assert!(report.is_clean() && report.lost.is_empty(), "{report}");
+}
+
+#[test]
+fn pages_that_a_damaged_log_holds_are_lost_too() {
+    let region = Region::new();
+    let store = region.open();
+    let volume = store.volume("v").unwrap();
+    volume.write_all_at(&[3; SLOT_LEN], 7 * PAGE).unwrap();
+    volume.flush().unwrap();
+    volume.write_all_at(&[3; SLOT_LEN], 8 * PAGE).unwrap();
+    volume.flush().unwrap();
+    drop((volume, store));
+    damage_slot(&region, place(&region, Kind::Volume, "v", 7));
+    let repaired = region.repair();
+    assert_eq!(codes(&repaired.found), ["OF-0302 batch-page-damaged"]);
+    assert!(repaired.left.is_clean(), "{}", repaired.left);
+    let store = region.open();
+    let error = read_page(&store, (Kind::Volume, "v"), 7).unwrap_err();
+    assert!(matches!(error, Error::PageLost { .. }), "{error}");
+    assert_eq!(
+        read_page(&store, (Kind::Volume, "v"), 8).unwrap(),
+        [3; SLOT_LEN]
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use offshoot::Options;
-use offshoot::check::{self, CheckOptions, Finding, Repair, Report, Sample, Stats};
+use offshoot::check::{self, CheckOptions, Finding, LostPages, Repair, Report, Sample, Stats};
 use serde_json::{Value, json};
 
 use crate::commands::offline::Offline;
@@ -59,7 +59,8 @@ pub struct Args {
     #[arg(long)]
     keys: bool,
     /// Write again what follows from the rest: copies of superblocks, older tables, the set of live
-    /// slots. What is damaged otherwise stays, and reading it is an error
+    /// slots. Damaged pages (--read-data finds them) are given up: listed, and an error to read until
+    /// they are written or discarded. What is damaged otherwise stays, and reading it is an error
     #[arg(long, conflicts_with_all = ["quick", "volume"])]
     repair: bool,
     /// With --repair: only say what it would do
@@ -135,6 +136,10 @@ fn plan(report: &Report) -> String {
     if has(Repair::LiveSlots) {
         text += "a repair would count the live slots again\n";
     }
+    if has(Repair::LostPages) {
+        text += "a repair would give up the damaged pages that it finds: reading one is an error until all of it is ";
+        text += "written or discarded\n";
+    }
     if has(Repair::Nothing) {
         text += &format!("a repair would leave {}\n", count(Repair::Nothing));
     }
@@ -186,6 +191,8 @@ fn document(report: &Report) -> Value {
         "cancelled": report.is_cancelled,
         "findings": findings,
         "more_findings": report.more_findings,
+        "notes": report.notes,
+        "lost": report.lost.iter().map(lost).collect::<Vec<_>>(),
         "stats": stats(&report.stats),
     }})
 }
@@ -205,6 +212,10 @@ fn finding(finding: &Finding) -> Value {
     })
 }
 
+fn lost(pages: &LostPages) -> Value {
+    json!({ "head": pages.head, "page": pages.first.0, "count": pages.count })
+}
+
 fn stats(stats: &Stats) -> Value {
     json!({
         "authenticated": stats.authenticated,
@@ -219,6 +230,12 @@ fn stats(stats: &Stats) -> Value {
         "unused_segments": stats.unused_segments,
         "leftover_files": stats.leftover_files,
         "spares": stats.spares,
+        "used_bytes": stats.used_bytes,
+        "quota": {
+            "bytes": stats.quota.bytes,
+            "heads": stats.quota.heads,
+            "keep_free": stats.quota.keep_free,
+        },
         "volumes": stats.volumes,
         "snapshots": stats.snapshots,
         "pins": stats.pins,
@@ -227,6 +244,7 @@ fn stats(stats: &Stats) -> Value {
         "key_epochs": stats.key_epochs,
         "nodes": stats.nodes,
         "pages": stats.pages,
+        "lost_pages": stats.lost_pages,
         "data_bytes": stats.data_bytes,
         "pages_read": stats.pages_read,
         "pages_opened": stats.pages_opened,
@@ -237,7 +255,19 @@ fn stats(stats: &Stats) -> Value {
 
 fn text(report: &Report) -> String {
     let stats = &report.stats;
-    let mut text = format!("{report}\n");
+    let mut text = String::new();
+    for pages in &report.lost {
+        let LostPages { head, first, count } = pages;
+        let last = first.0 + (count - 1);
+        text += &match count {
+            1 => format!("lost: page {first} of {head}\n"),
+            _ => format!("lost: pages {first} to {last} of {head}\n"),
+        };
+    }
+    for note in &report.notes {
+        text += &format!("note: {note}\n");
+    }
+    text += &format!("{report}\n");
     let data = sizes::human(stats.data_bytes);
     text += &format!(
         "volumes {}, snapshots {}, pins {}, ",
@@ -250,6 +280,9 @@ fn text(report: &Report) -> String {
     text += &format!("segments {}\n", stats.segments);
     if stats.pages_read > 0 {
         text += &format!("pages read and compared {}\n", stats.pages_read);
+    }
+    if stats.lost_pages > 0 {
+        text += &format!("pages lost, given up by a repair {}\n", stats.lost_pages);
     }
     if stats.pages_opened + stats.pages_locked > 0 {
         let (opened, locked) = (stats.pages_opened, stats.pages_locked);

@@ -49,6 +49,14 @@ mod tests {
             ),
             (Error::Poisoned, Errno::Io),
             (
+                Error::PageLost {
+                    kind: Kind::Volume,
+                    name: name(),
+                    page: offshoot::PageNo(1),
+                },
+                Errno::Io,
+            ),
+            (
                 Error::Corrupt {
                     location: location(),
                     damage: Damage::BadTag,

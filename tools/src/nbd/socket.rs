@@ -127,12 +127,12 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_seen_before_it_is_received_and_so_is_the_end() {
-        let (client, server) = UnixStream::pair().unwrap();
+        let (client, server) = UnixStream::pair().expect("a pair");
         let (client, server) = (Socket::new(client.into()), Socket::new(server.into()));
         assert!(!server.has_more());
-        client.send_all(b"x").unwrap();
+        client.send_all(b"x").expect("a byte");
         assert!(server.has_more());
-        assert_eq!(server.receive(&mut [0; 8]).unwrap(), 1);
+        assert_eq!(server.receive(&mut [0; 8]).expect("a byte"), 1);
         assert!(!server.has_more());
         drop(client);
         assert!(server.has_more());

@@ -137,7 +137,7 @@ fn a_flipped_bit_of_a_page_is_corrupt_and_found_by_fsck() {
     assert!(finding["code"].is_string() && finding["location"].is_string());
     assert_eq!(
         (&finding["severity"], &finding["repair"]),
-        (&"error".into(), &"nothing".into())
+        (&"error".into(), &"lost_pages".into())
     );
     assert!(finding["segment"].is_u64() && finding["slot"].is_u64() && finding["page"].is_u64());
     assert_eq!(finding["head"], "volume \"pg\"");
@@ -147,6 +147,92 @@ fn a_flipped_bit_of_a_page_is_corrupt_and_found_by_fsck() {
     // An export of it does not leave a file that looks complete.
     place.fails(&["export", "image", "pg", "out.img"], 18, "corrupt");
     assert!(!place.path("out.img").exists());
+    give_up(&place, finding["page"].as_u64().expect("a page"));
+}
+
+/// The damaged page of `pg` is given up, listed, and good again once it is written.
+fn give_up(place: &Place, page: u64) {
+    let run = |args: &[&str]| {
+        let output = place.command(&[&["fsck"], args].concat()).output();
+        let output = output.expect("an output");
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    let (code, text) = run(&["--read-data", "--repair", "--dry-run"]);
+    assert_eq!(code, Some(4));
+    assert!(text.contains("would give up"), "{text}");
+    assert_eq!(run(&["--read-data", "--repair"]).0, Some(1));
+    let (code, text) = run(&["--read-data", "--repair"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        text.contains(&format!("lost: page {page} of volume \"pg\"")),
+        "{text}"
+    );
+    let report = place.json(&["fsck"]);
+    let lost = serde_json::json!([{ "head": "volume \"pg\"", "page": page, "count": 1 }]);
+    assert_eq!(report["fsck"]["lost"], lost);
+    assert_eq!(report["fsck"]["stats"]["lost_pages"], 1);
+    let shown = place.json(&["inspect", "page", &format!("pg:{page}")]);
+    assert_eq!(shown["page"]["state"], "lost");
+    place.fails(&["volume", "read", "pg"], 18, "page_lost");
+    place.fails(&["export", "image", "pg", "out.img"], 18, "page_lost");
+    assert!(!place.path("out.img").exists());
+    place.write("pg", page * 4096, &noise(4096, 7));
+    assert_eq!(place.read("pg", page * 4096, 4096), noise(4096, 7));
+    assert_eq!(
+        place.json(&["fsck", "--read-data"])["fsck"]["lost"],
+        serde_json::json!([])
+    );
+    place.ok(&["export", "image", "pg", "out.img"]);
+}
+
+#[test]
+fn fsck_notes_what_others_may_read_and_quotas_that_are_passed() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let place = place();
+    let notes = |args: &[&str]| place.json(args)["fsck"]["notes"].clone();
+    assert_eq!(notes(&["fsck"]), serde_json::json!([]));
+    let superblock = place.store().join("superblock-a");
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("another mode");
+    };
+    mode(&superblock, 0o640);
+    mode(&place.kms(), 0o755);
+    place.ok(&["store", "quota", "set", "--bytes", "1M"]);
+    let found = notes(&["fsck"]);
+    let found: Vec<_> = found.as_array().expect("a list").iter().collect();
+    let texts: Vec<_> = found
+        .iter()
+        .map(|note| note.as_str().expect("text"))
+        .collect();
+    let [quota, store, kms] = texts[..] else {
+        panic!("{texts:?}")
+    };
+    assert!(quota.contains("quota of 1048576 bytes"), "{quota}");
+    assert!(store.contains("superblock-a"), "{store}");
+    assert!(kms.contains("the KMS") && kms.ends_with(": ."), "{kms}");
+}
+
+#[test]
+fn fsck_with_keys_finds_an_audit_that_somebody_changed() {
+    let place = place();
+    assert_eq!(place.json(&["fsck", "--keys"])["fsck"]["clean"], true);
+    let audit = place.kms().join("audit");
+    let text = fs::read_to_string(&audit).expect("an audit");
+    let changed = text.replacen("\"purpose\":\"", "\"purpose\":\"x", 1);
+    assert_ne!(changed, text);
+    fs::write(&audit, changed).expect("a write");
+    let output = place
+        .command(&["fsck", "--keys", "--json"])
+        .output()
+        .expect("an output");
+    assert_eq!(output.status.code(), Some(4));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        report["fsck"]["findings"][0]["code"],
+        "OF-0704 kms-audit-changed"
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub const PAGES: u64 = 12;
 /// Bytes of every volume.
 pub const VOLUME_LEN: u64 = PAGES * PAGE_SECTORS * SECTOR;
 /// Stands for a sector of which the key is gone.
-const DARK: u32 = u32::MAX;
+pub const DARK: u32 = u32::MAX;
 
 /// Whether a name is a volume's, a snapshot's or a pin's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,12 @@ pub enum Action {
         name: String,
     },
     Write {
+        name: String,
+        sectors: Range<u64>,
+        number: u32,
+    },
+    /// A write that is durable when it returns.
+    WriteThrough {
         name: String,
         sectors: Range<u64>,
         number: u32,
@@ -117,6 +123,11 @@ impl Model {
         match action {
             Action::Create { name } => next.put(Kind::Volume, name, vec![0; sectors_in_volume()]),
             Action::Write {
+                name,
+                sectors,
+                number,
+            }
+            | Action::WriteThrough {
                 name,
                 sectors,
                 number,

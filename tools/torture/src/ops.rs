@@ -31,6 +31,7 @@ pub enum Op {
     Compact,
     Pin,
     Unpin,
+    WriteThrough,
 }
 
 /// Those that everything is made of: of these all sequences are tried.
@@ -48,6 +49,36 @@ pub const OPS: [Op; 9] = [
 
 /// Those on KMS keys.
 pub const KEY_OPS: [Op; 3] = [Op::Rotate, Op::OffAndOn, Op::Rewrap];
+
+/// Those of which all sequences of three are tried where there is time for it: with a write that is durable when it
+/// returns, a key that is rotated, one that is switched off, and space that is given back.
+pub const PROOF_OPS: [Op; 13] = [
+    Op::Write,
+    Op::WriteTwo,
+    Op::Flush,
+    Op::Discard,
+    Op::Snapshot,
+    Op::Clone,
+    Op::Delete,
+    Op::Checkpoint,
+    Op::Reopen,
+    Op::WriteThrough,
+    Op::Rotate,
+    Op::OffAndOn,
+    Op::Compact,
+];
+
+/// All sequences of one to three of these: 2,379.
+pub fn proof_sequences() -> Vec<Vec<Op>> {
+    let longer = |shorter: &[Vec<Op>]| -> Vec<Vec<Op>> {
+        let then = |ops: &Vec<Op>| PROOF_OPS.map(|op| [ops.as_slice(), &[op]].concat());
+        shorter.iter().flat_map(then).collect()
+    };
+    let singles = longer(&[Vec::new()]);
+    let pairs = longer(&singles);
+    let triples = longer(&pairs);
+    [singles, pairs, triples].concat()
+}
 
 /// Sequences in which a key changes: alone, before or after any operation, and between two on the
 /// store.
@@ -74,6 +105,9 @@ pub const MORE_OPS: [Op; 6] = [
     Op::Pin,
     Op::Unpin,
 ];
+
+/// What a full disk has left: less than a segment.
+pub const ROOM_LEN: u64 = 28_000;
 
 /// What makes something to give back before, and what comes after.
 const BEFORE: [Op; 4] = [Op::Write, Op::Snapshot, Op::Clone, Op::Delete];
@@ -145,6 +179,14 @@ impl Op {
                     name: target,
                     sectors,
                     number: 1000 + step,
+                }
+            }
+            Self::WriteThrough => {
+                let sectors = pages((step_at * 7 + 3) % PAGES, 1);
+                Action::WriteThrough {
+                    name: target,
+                    sectors,
+                    number: 3000 + step,
                 }
             }
             Self::WriteTwo => {
@@ -259,6 +301,23 @@ pub fn starts() -> &'static [Start; 2] {
             full.next()
                 .expect("some number of batches ends a slot before the end"),
         ]
+    })
+}
+
+/// A store a slot before its segment's end, on a disk that has room for one more segment and then for nothing but lines
+/// of the key service.
+pub fn nearly_full() -> &'static Start {
+    static START: OnceLock<Start> = OnceLock::new();
+    START.get_or_init(|| {
+        let start = &starts()[1];
+        let machine = start.machine.kill();
+        machine.set_free_len(ROOM_LEN + u64::from(SEGMENT_SLOTS) * 4096);
+        Start {
+            name: "nearly full",
+            machine,
+            model: start.model.clone(),
+            acknowledged: start.acknowledged.clone(),
+        }
     })
 }
 

@@ -154,6 +154,16 @@ impl Process {
                     .volume(name)?
                     .write_all_at(&contents, bytes(sectors).start)
             }
+            Action::WriteThrough {
+                name,
+                sectors,
+                number,
+            } => {
+                let contents = bytes_of(*number, sectors.end - sectors.start);
+                let volume = store.volume(name)?;
+                volume.write_all_at(&contents, bytes(sectors).start)?;
+                volume.flush()
+            }
             Action::Discard { name, sectors } => store.volume(name)?.discard(bytes(sectors)),
             Action::Zero { name, sectors } => store.volume(name)?.write_zeroes(bytes(sectors)),
             Action::Branch {

@@ -169,10 +169,7 @@ impl Run {
                     shared.tracker.acknowledge();
                 }
             }
-            // An erasure that finds the disk full has destroyed keys before, as the guarantees say.
-            Err(error) if happened_not(error) && !matches!(action, Action::Erase { .. }) => {
-                shared.tracker = before;
-            }
+            Err(error) if happened_not(error) => shared.tracker = before,
             Err(_) => shared.tracker.fail(action),
         }
         done

@@ -497,9 +497,10 @@ impl<'a> Player<'a> {
             return Ok(());
         }
         let barrier = &barriers[random.below(barriers.len())];
-        let crash = match random.below(3) {
+        let crash = match random.below(4) {
             0 => None,
             1 => Some(Crash::NONE_KEPT),
+            2 => Some(barrier.sampled_crash_apart(mix(seed, 9))),
             _ => Some(barrier.sampled_crash(mix(seed, 9))),
         };
         let machine = crashed(barrier, crash.as_ref());
@@ -552,6 +553,8 @@ impl<'a> Player<'a> {
         ways.extend(
             (0..more).map(|_| Some(capture.machine.sampled_crash(random.below(1 << 30) as u64))),
         );
+        let seed = random.below(1 << 30) as u64;
+        ways.push(Some(capture.machine.sampled_crash_apart(seed)));
         ways
     }
 

@@ -24,7 +24,7 @@ fn bytes(at: &str, change: impl Fn(&mut [u8])) -> impl Fn(Piece<'_>) {
 fn data(entry: &mut Entry) -> &mut crate::format::entry::DataEntry {
     match entry {
         Entry::Data(data) => data,
-        Entry::Zero { .. } => unreachable!(),
+        Entry::Zero { .. } | Entry::Lost { .. } => unreachable!(),
     }
 }
 

@@ -202,6 +202,11 @@ pub fn page(name: &str, it: &PageView) -> Value {
             "key_epoch": key_epoch.0,
             "lineage": lineage.map(|lineage| lineage.0),
         }),
+        PageState::Lost { key_epoch, lineage } => json!({
+            "state": "lost",
+            "key_epoch": key_epoch.0,
+            "lineage": lineage.map(|lineage| lineage.0),
+        }),
         PageState::Data(data) => page_data(data),
     };
     extend(&mut page, state);
