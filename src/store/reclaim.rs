@@ -110,7 +110,10 @@ impl Inner {
             self.segments.forget(segment);
         }
         let spares_max = self.spares_max_now(&survey.files, goal);
-        self.segments.remove_spares(spares_max)?;
+        // A full disk's relief makes spares, and then asks for all that can be won: they must stay.
+        if goal != Goal::Compact {
+            self.segments.remove_spares(spares_max)?;
+        }
         let actions = plan(&survey.files, &self.policy(goal));
         let is_small = |action: &&Action| !matches!(action, Action::Pack(_));
         let (mut drops, mut punches) = (0, 0);
@@ -176,9 +179,8 @@ impl Inner {
 
     /// Spares that there may be: the reserve, one that is needed between two files that are dropped, and, if
     /// the store takes less than it may, as many as the log will need before files are dropped again, but
-    /// no more than is live. The
-    /// blocks of a file that was used before are written twice as fast as those of a new one
-    /// (`docs/decisions/0008`).
+    /// no more than is live. The blocks of a file that was used before are written twice as fast as those
+    /// of a new one (`docs/decisions/0008`).
     fn spares_max_now(&self, files: &[FileState], goal: Goal) -> usize {
         let reserve = self.segments.reserve() + 1;
         if goal != Goal::Calm {
