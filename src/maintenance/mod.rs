@@ -4,4 +4,4 @@
 
 mod plan;
 
-pub use plan::{Action, FileState, Policy, plan};
+pub use plan::{Action, FileState, Policy, plan, spares_max};

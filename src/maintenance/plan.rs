@@ -51,6 +51,9 @@ pub struct Policy {
     pub segment_slots: u64,
     /// The shortest run that is worth a punch.
     pub punch_min: u32,
+    /// Whether holes are punched only if the store takes more than it may. A file that pages die in one
+    /// after the other is soon dead altogether, and without holes it can be used again as it is.
+    pub punches_late: bool,
     /// Most virtual segments in a pack.
     pub parts_max: u64,
 }
@@ -71,6 +74,11 @@ pub fn plan(files: &[FileState], policy: &Policy) -> Vec<Action> {
     let (mut drops, mut punches) = (Vec::new(), Vec::new());
     let mut victims = Vec::new();
     let mut allocated: u64 = files.iter().map(|file| file.allocated).sum();
+    let (limit, room) = (limit(files, policy), room(files, policy));
+    let punch_min = match policy.punches_late && room > 0 {
+        true => u32::MAX,
+        false => policy.punch_min,
+    };
     for file in files.iter().filter(|file| !file.is_fixed) {
         if file.live == 0 {
             drops.push(Action::Drop(file.file));
@@ -79,7 +87,7 @@ pub fn plan(files: &[FileState], policy: &Policy) -> Vec<Action> {
         }
         let mut file = file.clone();
         for run in std::mem::take(&mut file.dead_runs) {
-            if run.end - run.start < policy.punch_min {
+            if run.end - run.start < punch_min {
                 continue;
             }
             let slots = u64::from(run.end - run.start);
@@ -89,10 +97,29 @@ pub fn plan(files: &[FileState], policy: &Policy) -> Vec<Action> {
         }
         victims.push(file);
     }
-    let live: u64 = files.iter().map(|file| file.live).sum();
-    let limit = (live as f64 * policy.space_target) as u64 + policy.slack;
-    let packs = packs(victims, allocated.saturating_sub(limit), policy);
+    let excess = allocated.saturating_sub(limit);
+    let packs = packs(victims, excess, policy);
     drops.into_iter().chain(punches).chain(packs).collect()
+}
+
+/// Slots that the store may take.
+fn limit(files: &[FileState], policy: &Policy) -> u64 {
+    let live: u64 = files.iter().map(|file| file.live).sum();
+    (live as f64 * policy.space_target) as u64 + policy.slack
+}
+
+/// Spares that there may be: those that are needed, and beyond them, out of what the store may take, so
+/// many that are wanted. `policy.slack` is with all spares.
+pub fn spares_max(files: &[FileState], policy: &Policy, needed: u64, wanted: u64) -> u64 {
+    let have_room = room(files, policy) / policy.segment_slots;
+    needed + wanted.min(have_room.saturating_sub(needed))
+}
+
+/// Slots that the store may still take once files without a live slot are gone.
+fn room(files: &[FileState], policy: &Policy) -> u64 {
+    let stay = |file: &&FileState| file.is_fixed || file.live > 0;
+    let stay: u64 = files.iter().filter(stay).map(|file| file.allocated).sum();
+    limit(files, policy).saturating_sub(stay)
 }
 
 /// Packs that win so many slots, or as many as can be won.

@@ -19,10 +19,6 @@ use crate::segment::table::FileId;
 use crate::sync::{Arc, Mutex};
 use crate::units::{Location, SLOT_LEN, SegmentId};
 
-/// Spares that are kept beyond the reserve, to be used for new segments: no more than one is
-/// needed between two files that are dropped.
-const POOL_MAX: usize = 1;
-
 /// The spares of a store.
 #[derive(Debug, Default)]
 pub(super) struct Spares(Mutex<State>);
@@ -187,15 +183,30 @@ impl Segments {
         }
     }
 
+    /// Removes spares beyond so many; never those of the reserve.
+    pub fn remove_spares(&self, spares_max: usize) -> Result<()> {
+        while let Some(spare) = self.pop(spares_max.max(self.reserve())) {
+            let name = spare_file_name(spare);
+            match self.disk.remove(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let location = Location::File(name);
+                    return Err(io_error("remove", location, error, &*self.disk));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a spare out of the file of a segment that nothing needs any more, and forgets the
-    /// segment; not if there are enough of them, the file has holes, or somebody still reads it.
-    /// Says whether it did.
-    pub fn recycle(&self, file: FileId) -> Result<bool> {
+    /// segment; not if there are as many of them as there may be, the file has holes, or somebody still
+    /// reads it. Says whether it did.
+    pub fn recycle(&self, file: FileId, spares_max: usize) -> Result<bool> {
         let FileId::Segment(segment) = file else {
             return Ok(false);
         };
         let name = file.name();
-        let is_enough = |state: &State| state.numbers.len() >= state.reserve + POOL_MAX;
+        let is_enough = |state: &State| state.numbers.len() >= spares_max;
         if is_enough(&self.spares.0.lock()) || !self.is_whole(&name) || self.table.close(segment) {
             return Ok(false);
         }

@@ -15,7 +15,7 @@ use crate::format::pack::{PARTS_MAX, PackPart};
 use crate::format::record::Record;
 use crate::io::Access;
 use crate::log::{Superblocks, first_table_segment};
-use crate::maintenance::{Action, FileState, Policy, plan};
+use crate::maintenance::{Action, FileState, Policy, plan, spares_max};
 use crate::segment::FileId;
 use crate::slots::SlotSet;
 use crate::store::checkpoint::log_bound;
@@ -35,8 +35,10 @@ const PUNCHES_MAX: usize = 256;
 /// How far reclaim goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
-    /// The store takes no more than it may.
+    /// The store takes no more than it may, and whatever it need not take is given back.
     Target,
+    /// The store takes no more than it may. What it may take is kept where new segments can be made of it.
+    Calm,
     /// Everything that can be won by packing is won.
     Compact,
 }
@@ -107,6 +109,11 @@ impl Inner {
         for &segment in &survey.gone {
             self.segments.forget(segment);
         }
+        let spares_max = self.spares_max_now(&survey.files, goal);
+        // A full disk's relief makes spares, and then asks for all that can be won: they must stay.
+        if goal != Goal::Compact {
+            self.segments.remove_spares(spares_max)?;
+        }
         let actions = plan(&survey.files, &self.policy(goal));
         let is_small = |action: &&Action| !matches!(action, Action::Pack(_));
         let (mut drops, mut punches) = (0, 0);
@@ -125,14 +132,14 @@ impl Inner {
         for action in actions.iter().take(now) {
             match action {
                 Action::Drop(file) => {
-                    self.drop_file(*file, &mut reclaim, &mut progress)?;
+                    self.drop_file(*file, spares_max, &mut reclaim, &mut progress)?;
                     progress.dropped_files += 1;
                 }
                 Action::Punch(file, run) => {
                     self.punch(*file, run.clone(), &mut reclaim, &mut progress)?;
                 }
                 Action::Pack(victims) => {
-                    match self.pack(victims, live, &mut reclaim, &mut progress) {
+                    match self.pack(victims, live, spares_max, &mut reclaim, &mut progress) {
                         // Not even the reserve has a place for it: the rest has to do.
                         Err(Error::NoSpace { .. }) => progress.is_done = true,
                         packed => packed?,
@@ -157,7 +164,7 @@ impl Inner {
     fn policy(&self, goal: Goal) -> Policy {
         let slack = self.slack_len(self.commit.lock().used_len);
         let (space_target, slack) = match goal {
-            Goal::Target => (self.space_target, slack / SLOT_LEN as u64),
+            Goal::Target | Goal::Calm => (self.space_target, slack / SLOT_LEN as u64),
             Goal::Compact => (0.0, 0),
         };
         Policy {
@@ -165,8 +172,31 @@ impl Inner {
             slack,
             segment_slots: self.segments.geometry().segment_slots.into(),
             punch_min: PUNCH_SLOTS_MIN,
+            punches_late: goal == Goal::Calm,
             parts_max: PARTS_MAX as u64,
         }
+    }
+
+    /// Spares that there may be: the reserve, one that is needed between two files that are dropped, and, if
+    /// the store takes less than it may, as many as the log will need before files are dropped again, but
+    /// no more than is live. The blocks of a file that was used before are written twice as fast as those
+    /// of a new one (`docs/decisions/0008`).
+    fn spares_max_now(&self, files: &[FileState], goal: Goal) -> usize {
+        let reserve = self.segments.reserve() + 1;
+        if goal != Goal::Calm {
+            return reserve;
+        }
+        let used_len = self.commit.lock().used_len;
+        let segment_len = u64::from(self.segments.geometry().segment_slots) * SLOT_LEN as u64;
+        let live: u64 = files.iter().map(|file| file.live).sum();
+        let wanted = log_bound(used_len).min(live * SLOT_LEN as u64) / segment_len;
+        // Here all spares are to find room, not only what is beside those that are there.
+        let policy = Policy {
+            slack: (log_bound(used_len) + SLACK_LEN) / SLOT_LEN as u64,
+            ..self.policy(goal)
+        };
+        let most = spares_max(files, &policy, reserve as u64, wanted);
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// What the files of segments and packs may take beside the target, in a store of so many bytes:
@@ -267,11 +297,12 @@ impl Inner {
     fn drop_file(
         &self,
         file: FileId,
+        spares_max: usize,
         reclaim: &mut Reclaim,
         progress: &mut Progress,
     ) -> Result<()> {
         let len = self.segments.allocated_len(file)?.unwrap_or(0);
-        match self.segments.recycle(file)? {
+        match self.segments.recycle(file, spares_max)? {
             true => progress.recycled_bytes += len,
             false => {
                 self.segments.remove(file)?;
@@ -311,6 +342,7 @@ impl Inner {
         &self,
         victims: &[FileId],
         live: &SlotSet,
+        spares_max: usize,
         reclaim: &mut Reclaim,
         progress: &mut Progress,
     ) -> Result<()> {
@@ -358,7 +390,7 @@ impl Inner {
         self.flush()?;
         let added = self.segments.allocated_len(pack)?.unwrap_or(0);
         for &victim in victims {
-            self.drop_file(victim, reclaim, progress)?;
+            self.drop_file(victim, spares_max, reclaim, progress)?;
         }
         progress.freed_bytes = progress.freed_bytes.saturating_sub(added);
         progress.packs += 1;

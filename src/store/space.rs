@@ -108,7 +108,7 @@ impl Inner {
         if !self.auto_reclaim {
             return Ok(Step::default());
         }
-        let progress = self.reclaim_some(Goal::Target)?;
+        let progress = self.reclaim_some(Goal::Calm)?;
         Ok(Step {
             is_more: !progress.is_done,
             moved_bytes: progress.moved_bytes,
@@ -128,7 +128,7 @@ impl Inner {
         }
         let used_len = self.commit.lock().used_len;
         if used_len > self.crowded_len.load(Ordering::Relaxed) {
-            let progress = self.reclaim_some(Goal::Target)?;
+            let progress = self.reclaim_some(Goal::Calm)?;
             if progress.is_done {
                 // It is the log that takes the space: nothing to win before the next checkpoint.
                 self.crowded_len

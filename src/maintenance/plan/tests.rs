@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::{prop, proptest};
 
-use super::{Action, FileState, Policy, plan};
+use super::{Action, FileState, Policy, plan, room, spares_max};
 use crate::io::sim::SimRandom;
 use crate::segment::FileId;
 use crate::units::{PackId, SegmentId};
@@ -41,6 +41,7 @@ impl Store {
             slack: u64::from(LOG_SEGMENTS) * SEGMENT_SLOTS as u64,
             segment_slots: SEGMENT_SLOTS as u64,
             punch_min: 16,
+            punches_late: false,
             parts_max: 1024,
         };
         Self {
@@ -287,6 +288,49 @@ fn a_file_that_must_stay_is_never_touched() {
     assert_eq!(plan_of(false), expected);
     // Packing a full file wins nothing.
     assert_eq!(plan(&[file(3, 250, false)], &policy), []);
+}
+
+#[test]
+fn holes_that_may_wait_are_punched_once_the_store_takes_more_than_it_may() {
+    let file = |id: u32, live: u64| FileState {
+        file: FileId::Segment(SegmentId(id)),
+        allocated: 256,
+        live,
+        parts: 1,
+        age: 9,
+        dead_runs: vec![8..100],
+        is_fixed: false,
+    };
+    let files = [file(1, 0), file(2, 160)];
+    let punches = |slack, punches_late| {
+        let policy = Policy {
+            slack,
+            punches_late,
+            ..Store::new(1.0).policy
+        };
+        let actions = plan(&files, &policy);
+        let is_punch = |action: &&Action| matches!(action, Action::Punch(..));
+        (
+            room(&files, &policy),
+            actions.iter().filter(is_punch).count(),
+        )
+    };
+    // What is dead altogether takes no room: it goes first.
+    assert_eq!(punches(97, true), (1, 0));
+    assert_eq!(punches(96, true), (0, 1));
+    assert_eq!(punches(97, false), (1, 1));
+    // Spares find room for themselves there, but those that are needed, anyhow.
+    let spares = |slack, wanted| {
+        let policy = Policy {
+            slack,
+            ..Store::new(1.0).policy
+        };
+        spares_max(&files, &policy, 2, wanted)
+    };
+    assert_eq!(spares(96, 5), 2);
+    assert_eq!(spares(96 + 3 * 256 - 1, 5), 2);
+    assert_eq!(spares(96 + 3 * 256, 5), 3);
+    assert_eq!(spares(96 + 90 * 256, 5), 7);
 }
 
 proptest! {

@@ -58,13 +58,13 @@ fn a_segment_that_is_dead_is_written_again_and_a_reader_that_holds_it_keeps_it()
     let segments = on(&disk);
     let held = segments.create(SegmentId(1)).unwrap();
     held.write_slots(3, &[5; SLOT_LEN]).unwrap();
-    assert!(!segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    assert!(!segments.recycle(FileId::Segment(SegmentId(1)), 1).unwrap());
     drop(held);
-    assert!(segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    assert!(segments.recycle(FileId::Segment(SegmentId(1)), 1).unwrap());
     assert_eq!(names(&disk), ["spare-00000001"]);
-    // One is enough beyond the reserve, which is none here.
+    // There may be one.
     segments.create_new(SegmentId(2)).unwrap();
-    assert!(!segments.recycle(FileId::Segment(SegmentId(2))).unwrap());
+    assert!(!segments.recycle(FileId::Segment(SegmentId(2)), 1).unwrap());
     machine.set_free_len(0);
     let again = segments.create(SegmentId(3)).unwrap();
     let mut slot = vec![0; SLOT_LEN];
@@ -79,13 +79,28 @@ fn a_segment_that_is_dead_is_written_again_and_a_reader_that_holds_it_keeps_it()
 }
 
 #[test]
+fn spares_beyond_what_there_may_be_are_removed_but_for_the_reserve() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let segments = on(&disk);
+    for _ in 0..4 {
+        segments.make_spare().unwrap();
+    }
+    segments.set_reserve(2);
+    segments.remove_spares(3).unwrap();
+    assert_eq!(segments.spare_count(), 3);
+    segments.remove_spares(0).unwrap();
+    assert_eq!(names(&disk), ["spare-00000003", "spare-00000004"]);
+}
+
+#[test]
 fn a_file_with_a_hole_is_no_spare() {
     let machine = SimMachine::new();
     let disk = machine.dir("d");
     let segments = on(&disk);
     segments.create(SegmentId(1)).unwrap();
     segments.punch(FileId::Segment(SegmentId(1)), 2..4).unwrap();
-    assert!(!segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    assert!(!segments.recycle(FileId::Segment(SegmentId(1)), 1).unwrap());
     segments.make_spare().unwrap();
     let spare = disk.open("spare-00000001", Access::ReadWrite).unwrap();
     spare.punch(0, SLOT_LEN as u64).unwrap();
@@ -122,7 +137,7 @@ fn a_crash_at_any_moment_leaves_segments_and_spares_whole() {
     segments.make_spare().unwrap();
     segments.create(SegmentId(1)).unwrap();
     segments.create_new(SegmentId(2)).unwrap();
-    assert!(segments.recycle(FileId::Segment(SegmentId(1))).unwrap());
+    assert!(segments.recycle(FileId::Segment(SegmentId(1)), 1).unwrap());
     segments.create(SegmentId(3)).unwrap();
     assert!(*checked.lock() > 100);
     check(&machine.power_loss(&Crash::NONE_KEPT).dir("d"));
