@@ -298,7 +298,7 @@ fn holes_that_may_wait_are_punched_once_the_store_takes_more_than_it_may() {
         live,
         parts: 1,
         age: 9,
-        dead_runs: vec![8..100],
+        dead_runs: std::iter::once(8..100).collect(),
         is_fixed: false,
     };
     let files = [file(1, 0), file(2, 160)];
