@@ -25,6 +25,8 @@ pub struct Space {
     waiting_now: SlotSet,
     /// Dead since the one before the last began.
     waiting_longer: SlotSet,
+    /// How many of each died without a word in the log, so that nothing else brings them back soon.
+    unlogged: [u64; 3],
 }
 
 impl Space {
@@ -36,6 +38,7 @@ impl Space {
             waiting: SlotSet::default(),
             waiting_now: SlotSet::default(),
             waiting_longer: SlotSet::default(),
+            unlogged: [0; 3],
         }
     }
 
@@ -58,22 +61,30 @@ impl Space {
         self.waiting.len() + self.waiting_now.len() + self.waiting_longer.len()
     }
 
+    /// How many of them died because a head was removed, or by [`Lineage::hoist`].
+    pub fn unlogged_count(&self) -> u64 {
+        self.unlogged.iter().sum()
+    }
+
     /// A checkpoint begins that knows of all deaths up to now.
     pub fn begin_checkpoint(&mut self) {
         self.waiting_now.add(&self.waiting);
         self.waiting = SlotSet::default();
+        self.unlogged[1] += std::mem::take(&mut self.unlogged[0]);
     }
 
     /// The checkpoint is durable, and with it the deaths that it was the first to know of; the
     /// one before that knew of what has waited longer.
     pub fn end_checkpoint(&mut self) {
         self.waiting_longer = std::mem::take(&mut self.waiting_now);
+        self.unlogged[2] = std::mem::take(&mut self.unlogged[1]);
     }
 
     /// The checkpoint was not made.
     pub fn cancel_checkpoint(&mut self) {
         self.waiting.add(&self.waiting_now);
         self.waiting_now = SlotSet::default();
+        self.unlogged[0] += std::mem::take(&mut self.unlogged[1]);
     }
 
     /// Takes the slots of all items that are named for the live ones; whether they were others. Those
@@ -168,6 +179,7 @@ impl Space {
         }
         self.live.subtract(&slots);
         self.waiting.add(&slots);
+        self.unlogged[0] += slots.len();
     }
 
     /// What lives and what waits on deadlists, as records.
@@ -223,5 +235,36 @@ fn add_records(purpose: SlotsPurpose, slots: &SlotSet, records: &mut Vec<Record>
             segment,
             runs: runs.map(|run| (run.start, run.end - run.start)).collect(),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::SegmentId;
+
+    #[test]
+    fn what_removals_freed_is_told_apart_until_two_checkpoints_know_of_it() {
+        let at = |slot| SlotAddr {
+            segment: SegmentId(1),
+            slot,
+        };
+        let mut space = Space::new(1);
+        space.live.insert_run(at(10), 100);
+        // As nodes do that changes let go of.
+        space.waiting.insert_run(at(200), 50);
+        assert_eq!((space.waiting_count(), space.unlogged_count()), (50, 0));
+        let mut freed = ItemSet::default();
+        freed.pages.insert_run(at(10), 30);
+        space.free_unlogged(&freed);
+        assert_eq!((space.waiting_count(), space.unlogged_count()), (80, 30));
+        space.begin_checkpoint();
+        space.cancel_checkpoint();
+        space.begin_checkpoint();
+        space.end_checkpoint();
+        assert_eq!((space.waiting_count(), space.unlogged_count()), (80, 30));
+        space.begin_checkpoint();
+        space.end_checkpoint();
+        assert_eq!((space.waiting_count(), space.unlogged_count()), (0, 0));
     }
 }

@@ -14,7 +14,8 @@ use crate::units::{HeadId, SLOT_LEN};
 
 /// The thread removes so many heads before it looks whether something else is due.
 const HEADS_AT_ONCE: usize = 64;
-/// When so much waits for checkpoints to know of its death, they are made.
+/// When so much that removals let go of waits for checkpoints to know of its death, they are made. (What
+/// changes let go of waits for those that changes make due.)
 const WAITING_LEN_MAX: u64 = 64 << 20;
 
 /// What the store's thread did.
@@ -43,7 +44,7 @@ impl Inner {
             self.writable()?;
             self.remove_some(HEADS_AT_ONCE)?
         };
-        let waiting = || self.state.read().space().waiting_count() * SLOT_LEN as u64;
+        let waiting = || self.state.read().space().unlogged_count() * SLOT_LEN as u64;
         if self.auto_reclaim && !removed.is_more && waiting() >= WAITING_LEN_MAX {
             self.force_checkpoint()?;
             self.force_checkpoint()?;
