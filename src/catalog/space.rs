@@ -76,8 +76,8 @@ impl Space {
     /// The checkpoint is durable, and with it the deaths that it was the first to know of; the
     /// one before that knew of what has waited longer.
     pub fn end_checkpoint(&mut self) {
-        self.waiting_longer = std::mem::take(&mut self.waiting_now);
         self.unlogged[2] = std::mem::take(&mut self.unlogged[1]);
+        self.waiting_longer = std::mem::take(&mut self.waiting_now);
     }
 
     /// The checkpoint was not made.
@@ -177,9 +177,9 @@ impl Space {
                 }
             }
         }
+        self.unlogged[0] += slots.len();
         self.live.subtract(&slots);
         self.waiting.add(&slots);
-        self.unlogged[0] += slots.len();
     }
 
     /// What lives and what waits on deadlists, as records.

@@ -15,6 +15,9 @@ use crate::units::{SLOT_LEN, SegmentId, Seq, SlotAddr};
 
 /// Flushes that cover no more than this are paid for by their latency, not by their bytes.
 const SMALL_FLUSH_LEN: u64 = 96 << 10;
+/// So many small flushes after each other mean that more will come: a single one may be a large one that another thread's
+/// flush came into.
+const SMALL_FLUSHES_MIN: u32 = 4;
 /// So much is zeroed ahead of small flushes at once, in slots.
 const ZERO_AHEAD_SLOTS: u32 = 256;
 
@@ -64,8 +67,8 @@ struct ZeroAhead {
     end: SlotAddr,
     /// Bytes appended since the last flush.
     unsynced: u64,
-    /// Whether the last flush was a small one.
-    small_flushes: bool,
+    /// How many small flushes there were since the last that was not.
+    small_flushes: u32,
 }
 
 impl ZeroAhead {
@@ -73,7 +76,7 @@ impl ZeroAhead {
     fn zeroes_behind(&self, at: SlotAddr, slots: u32, segment_slots: u32) -> usize {
         let is_written = at.segment == self.end.segment && at.slot + slots <= self.end.slot;
         let room = segment_slots.saturating_sub(at.slot + slots);
-        match self.small_flushes && !is_written {
+        match self.small_flushes >= SMALL_FLUSHES_MIN && !is_written {
             true => room.min(ZERO_AHEAD_SLOTS).min(segment_slots / 4) as usize * SLOT_LEN,
             false => 0,
         }
@@ -166,7 +169,10 @@ impl LogWriter {
     /// Notes that a flush covers all batches up to now.
     pub fn note_flush(&mut self) {
         self.end_batch();
-        self.ahead.small_flushes = self.ahead.unsynced <= SMALL_FLUSH_LEN;
+        self.ahead.small_flushes = match self.ahead.unsynced <= SMALL_FLUSH_LEN {
+            true => self.ahead.small_flushes.saturating_add(1),
+            false => 0,
+        };
         self.ahead.unsynced = 0;
     }
 

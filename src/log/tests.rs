@@ -497,11 +497,11 @@ fn small_flushes_go_to_blocks_written_before_and_no_slot_of_a_batch_is_written_t
         log.writer.note_flush();
         written
     };
-    // The second batch goes with zeroes for a quarter of the segment, and those after it find
-    // them there. A flush of more than 8 slots ends that, until the next small one.
-    let lens = [2, 2, 2, 2, 10, 2, 2, 30, 2];
+    // After four small flushes a batch goes with zeroes for a quarter of the segment, and those after it find
+    // them there. One of more than 24 slots ends that, until there were four more.
+    let lens = [2, 2, 2, 2, 2, 2, 30, 2];
     let written = lens.map(&mut append);
-    assert_eq!(written, [2, 18, 2, 2, 10, 2, 18, 30 + 11, 2], "{lens:?}");
+    assert_eq!(written, [2, 2, 2, 2, 18, 2, 30 + 16, 2], "{lens:?}");
 }
 
 /// Room for a summary of a few batches is an eighth.
