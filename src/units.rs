@@ -184,8 +184,6 @@ pub enum Location {
     Directory(String),
     /// A file of the store or of the KMS, by its name there.
     File(String),
-    /// Memory that is asked of the operating system.
-    Memory,
     /// A slot of a segment.
     Slot(SlotAddr),
     /// A logical page of a head, with the slot it is read from.
@@ -204,7 +202,6 @@ impl fmt::Display for Location {
         match self {
             Self::Directory(name) => write!(f, "directory {name}"),
             Self::File(name) => write!(f, "file {name}"),
-            Self::Memory => f.write_str("memory"),
             Self::Slot(at) => at.fmt(f),
             Self::Page { head, page, at } => write!(f, "page {page} of {head} ({at})"),
         }

@@ -127,12 +127,12 @@ fn rank(
     }
     let (mut low, mut step) = (guess(count, first, last, page), 1);
     let mut high = low + 1;
-    while low > 0 && at(low) > page {
+    while at(low) > page {
         high = low;
         low = low.saturating_sub(step);
         step *= 2;
     }
-    while high < count && at(high) <= page {
+    while at(high) <= page {
         low = high;
         high = (high + step).min(count - 1);
         step *= 2;
@@ -150,7 +150,7 @@ fn rank(
 
 /// About where among `count` items from `first` to `last` a page between them is: below the last.
 fn guess(count: usize, first: PageNo, last: PageNo, page: PageNo) -> usize {
-    let steps = count.saturating_sub(1) as u64;
+    let steps = (count - 1) as u64;
     let index = (page.0 - first.0).checked_mul(steps);
     index.map_or(0, |index| (index / (last.0 - first.0)) as usize)
 }

@@ -3,12 +3,12 @@
 mod frames;
 
 use crate::btree::{Look, Node, NodeSource, damaged};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::node::{DiskNode, NodeRef};
 use crate::segment::Segments;
 use crate::store::nodes::frames::{FRAME_COST, Frames, Known};
 use crate::sync::{Arc, AtomicU64, Ordering, RwLock};
-use crate::units::{Location, PageNo, SLOT_LEN, SlotAddr};
+use crate::units::{PageNo, SLOT_LEN, SlotAddr};
 
 /// The least that a shard holds: a few nodes, or every look-up would read a file.
 const SHARD_BYTES_MIN: usize = 64 << 10;
@@ -48,14 +48,13 @@ struct Shard {
 
 impl NodeCache {
     /// A cache that takes up to `bytes`.
-    pub fn new(segments: Arc<Segments>, bytes: usize) -> Result<Self> {
+    pub fn new(segments: Arc<Segments>, bytes: usize) -> Self {
         let count = (bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let nodes_max = (bytes / count).max(SHARD_BYTES_MIN) / FRAME_COST;
-        let shards = (0..count).map(|_| Shard::new(nodes_max));
-        Ok(Self {
+        Self {
             segments,
-            shards: shards.collect::<Result<_>>()?,
-        })
+            shards: (0..count).map(|_| Shard::new(nodes_max)).collect(),
+        }
     }
 
     /// Adds a node that was just written there, as that slot.
@@ -128,17 +127,12 @@ impl NodeSource for NodeCache {
 }
 
 impl Shard {
-    fn new(nodes_max: usize) -> Result<Self> {
-        let frames = Frames::new(nodes_max).map_err(|source| Error::Io {
-            op: "map",
-            location: Location::Memory,
-            source,
-        })?;
-        Ok(Self {
-            nodes: RwLock::new(frames),
+    fn new(nodes_max: usize) -> Self {
+        Self {
+            nodes: RwLock::new(Frames::new(nodes_max)),
             leaf_hits: AtomicU64::new(0),
             leaf_misses: AtomicU64::new(0),
-        })
+        }
     }
 
     fn count(&self, level: u8, is_hit: bool) {

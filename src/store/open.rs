@@ -117,7 +117,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         superblock.geometry,
         options.open_segments,
     ));
-    let nodes = NodeCache::new(segments.clone(), options.cache_bytes)?;
+    let nodes = NodeCache::new(segments.clone(), options.cache_bytes);
     let log_key = store_key.derive(Label::Log);
     let (mut catalog, tables_len) = load_catalog(&superblock, &segments, &nodes, options)?;
     let scan = scan(&segments, &log_key, &superblock)?;

@@ -1,7 +1,5 @@
 //! Memory for the slots of nodes, and which of them stay in it.
 
-use std::io;
-
 use foldhash::{HashMap, HashMapExt};
 use memmap2::{Advice, MmapMut};
 
@@ -17,6 +15,9 @@ const ENTRY_COST: usize = 112;
 /// Memory for one node.
 pub(super) const FRAME_COST: usize = SLOT_LEN + ENTRY_COST;
 
+/// Frames that memory is asked for at once: those of a large page.
+const CHUNK_FRAMES: usize = 512;
+
 /// Slots of nodes by their addresses, as they are on disk: all of them were verified.
 ///
 /// They lie one behind the other on large pages of memory, so that looking into one fetches few lines from
@@ -25,7 +26,7 @@ pub(super) const FRAME_COST: usize = SLOT_LEN + ENTRY_COST;
 #[derive(Debug)]
 pub(super) struct Frames {
     index: HashMap<SlotAddr, Known>,
-    memory: MmapMut,
+    chunks: Vec<MmapMut>,
     /// What is in each frame in use.
     owners: Vec<SlotAddr>,
     max: usize,
@@ -84,17 +85,14 @@ impl Known {
 
 impl Frames {
     /// Room for `max` nodes, which takes memory only as it is used.
-    pub(super) fn new(max: usize) -> io::Result<Self> {
-        let memory = MmapMut::map_anon(max * SLOT_LEN)?;
-        // It is faster so; a kernel without large pages gives small ones.
-        let _ = memory.advise(Advice::HugePage);
-        Ok(Self {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
             index: HashMap::new(),
-            memory,
+            chunks: Vec::new(),
             owners: Vec::new(),
             max,
             hand: 0,
-        })
+        }
     }
 
     /// How many nodes there are.
@@ -109,18 +107,20 @@ impl Frames {
         if !known.used.load(Ordering::Relaxed) {
             known.used.store(true, Ordering::Relaxed);
         }
-        let start = known.frame as usize * SLOT_LEN;
-        Some((known, self.memory.get(start..start + SLOT_LEN)?))
+        let (chunk, start) = place(known.frame as usize);
+        let slot = self.chunks.get(chunk)?.get(start..start + SLOT_LEN)?;
+        Some((known, slot))
     }
 
     /// Adds a node, in place of one that was not used for a while if there is no room.
     pub(super) fn insert(&mut self, at: SlotAddr, known: Known, slot: &[u8]) {
         let frame = match self.index.get(&at) {
-            Some(old) => old.frame as usize,
+            Some(old) => Some(old.frame as usize),
             None => self.free_frame(at),
         };
-        let start = frame * SLOT_LEN;
-        self.memory[start..start + SLOT_LEN].copy_from_slice(slot);
+        let Some(frame) = frame else { return };
+        let (chunk, start) = place(frame);
+        self.chunks[chunk][start..start + SLOT_LEN].copy_from_slice(slot);
         let known = Known {
             frame: frame as u32,
             ..known
@@ -128,22 +128,47 @@ impl Frames {
         self.index.insert(at, known);
     }
 
-    /// A frame for a node that is not there.
-    fn free_frame(&mut self, at: SlotAddr) -> usize {
-        if self.owners.len() < self.max {
+    /// A frame for a node that is not there; none if there is no memory for a first one.
+    fn free_frame(&mut self, at: SlotAddr) -> Option<usize> {
+        let frame = self.owners.len();
+        if frame < self.max && self.has_memory(frame) {
             self.owners.push(at);
-            return self.owners.len() - 1;
+            return Some(frame);
+        }
+        if self.owners.is_empty() {
+            return None;
         }
         let was_used = |known: &mut Known| std::mem::take(known.used.get_mut());
         loop {
             let frame = self.hand;
-            self.hand = (frame + 1) % self.max;
+            self.hand = (frame + 1) % self.owners.len();
             let owner = self.owners[frame];
             if !self.index.get_mut(&owner).is_some_and(was_used) {
                 self.index.remove(&owner);
                 self.owners[frame] = at;
-                return frame;
+                return Some(frame);
             }
         }
     }
+
+    /// Whether there is memory for one frame more, asked for if need be.
+    fn has_memory(&mut self, frame: usize) -> bool {
+        let (chunk, _) = place(frame);
+        if chunk < self.chunks.len() {
+            return true;
+        }
+        let count = CHUNK_FRAMES.min(self.max - frame);
+        let Ok(memory) = MmapMut::map_anon(count * SLOT_LEN) else {
+            return false;
+        };
+        // It is faster so; a kernel without large pages gives small ones.
+        let _ = memory.advise(Advice::HugePage);
+        self.chunks.push(memory);
+        true
+    }
+}
+
+/// The chunk that a frame is in, and where it begins there.
+fn place(frame: usize) -> (usize, usize) {
+    (frame / CHUNK_FRAMES, frame % CHUNK_FRAMES * SLOT_LEN)
 }

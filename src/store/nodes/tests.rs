@@ -43,7 +43,7 @@ fn cache(bytes: usize, leaves: u32) -> (NodeCache, Vec<NodeRef>) {
         }
     };
     let leaves = (1..=leaves).map(leaf).collect();
-    (NodeCache::new(segments, bytes).unwrap(), leaves)
+    (NodeCache::new(segments, bytes), leaves)
 }
 
 #[test]
@@ -136,4 +136,36 @@ fn a_slot_that_is_used_again_gives_what_was_written_last() {
         (PageNo(7), PageNo(7))
     );
     assert_eq!(cache.load(&again).unwrap().to_disk(), disk);
+}
+
+#[test]
+fn a_cache_may_be_as_large_as_can_be_said() {
+    let (cache, leaves) = cache(usize::MAX, 600);
+    for leaf in leaves.iter().chain(&leaves) {
+        cache.load(leaf).unwrap();
+    }
+    assert_eq!(cache.counts().leaf_hits, 600);
+}
+
+#[test]
+fn frames_of_all_chunks_keep_what_they_were_given() {
+    let (cache, leaves) = cache(SHARD_BYTES_MIN, 1);
+    let leaf = cache.load(&leaves[0]).unwrap().to_disk();
+    let mut frames = super::Frames::new(1300);
+    let at = |slot| SlotAddr {
+        segment: SegmentId(1),
+        slot,
+    };
+    for slot in 0..2000_u32 {
+        let bytes = slot.to_le_bytes().repeat(1024);
+        frames.insert(at(slot), super::Known::of(&leaf).unwrap(), &bytes);
+    }
+    let kept: Vec<u32> = (0..2000)
+        .filter(|&slot| frames.get(at(slot)).is_some())
+        .collect();
+    assert_eq!(kept, (700..2000).collect::<Vec<_>>());
+    for slot in kept {
+        let (_, bytes) = frames.get(at(slot)).unwrap();
+        assert_eq!(bytes, slot.to_le_bytes().repeat(1024), "{slot}");
+    }
 }
