@@ -41,6 +41,8 @@ pub(super) enum Goal {
     Calm,
     /// Everything that can be won by packing is won.
     Compact,
+    /// The same, for a store that is short of room and has just made spares: they stay.
+    Relief,
 }
 
 /// What a step did.
@@ -110,8 +112,7 @@ impl Inner {
             self.segments.forget(segment);
         }
         let spares_max = self.spares_max_now(&survey.files, goal);
-        // A full disk's relief makes spares, and then asks for all that can be won: they must stay.
-        if goal != Goal::Compact {
+        if goal != Goal::Relief {
             self.segments.remove_spares(spares_max)?;
         }
         let actions = plan(&survey.files, &self.policy(goal));
@@ -165,7 +166,7 @@ impl Inner {
         let slack = self.slack_len(self.commit.lock().used_len);
         let (space_target, slack) = match goal {
             Goal::Target | Goal::Calm => (self.space_target, slack / SLOT_LEN as u64),
-            Goal::Compact => (0.0, 0),
+            Goal::Compact | Goal::Relief => (0.0, 0),
         };
         Policy {
             space_target,

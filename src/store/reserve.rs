@@ -388,7 +388,7 @@ impl Inner {
         let segment_len = u64::from(self.segments.geometry().segment_slots) * SLOT_LEN as u64;
         let mut gained = false;
         for _ in 0..STEPS_MAX {
-            let progress: Progress = self.reclaim_some(Goal::Compact)?;
+            let progress: Progress = self.reclaim_some(Goal::Relief)?;
             gained |= progress.freed_bytes + progress.recycled_bytes > 0;
             let free = self.disk.free_len().unwrap_or(0);
             let has_reserve = self.segments.spare_count() > self.segments.reserve();

@@ -51,8 +51,6 @@ impl Inner {
             let progress = self.reclaim_some(goal)?;
             all.add(&progress);
             if progress.is_done || !step(&all) {
-                // The store's thread keeps dead segments below the target; who asks gets their space back, too.
-                self.segments.remove_spares(self.segments.reserve() + 1)?;
                 self.restock()?;
                 return Ok(all);
             }
