@@ -330,22 +330,26 @@ impl Inner {
             let last = &self.checkpoint.lock().superblock;
             last.clean.then_some(last.position.seq)
         };
-        let spares = {
-            let mut commit = self.commit.lock();
-            if self.usable().is_err() || closed_at == Some(commit.log.position().seq) {
-                return;
-            }
-            match self.count_nodes(&mut commit) {
-                Ok(()) => self.spares_needed(&commit, 0),
-                Err(_) => return,
-            }
-        };
-        self.segments
-            .set_reserve(spares.max(self.segments.reserve()));
+        if closed_at == Some(self.commit.lock().log.position().seq) {
+            return;
+        }
         // What fails here fails in the checkpoint, too, or does not matter to it.
-        if self.make_spares(spares).is_err() {
+        if self.set_reserve_to_need().is_ok() && self.make_spares(self.segments.reserve()).is_err()
+        {
             let _ = self.relieve(&mut self.relief.lock());
         }
+    }
+
+    /// Keeps as many spares as the next checkpoints need: a process that has changed little yet does
+    /// not know how many those are.
+    pub fn set_reserve_to_need(&self) -> Result<()> {
+        let mut commit = self.commit.lock();
+        self.usable()?;
+        self.count_nodes(&mut commit)?;
+        let spares = self.spares_needed(&commit, 0);
+        self.segments
+            .set_reserve(spares.max(self.segments.reserve()));
+        Ok(())
     }
 
     /// Gives space back on a full disk. Says whether there is more now than before.

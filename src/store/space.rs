@@ -46,6 +46,7 @@ impl Inner {
     ) -> Result<Reclaimed> {
         self.writable()?;
         self.settle_deaths()?;
+        self.set_reserve_to_need()?;
         let mut all = Reclaimed::default();
         loop {
             let progress = self.reclaim_some(goal)?;
