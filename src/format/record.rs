@@ -503,13 +503,19 @@ fn decode_range(body: &[u8]) -> Result<PageRange, Damage> {
     })
 }
 
-/// What a summary keeps of a batch's records: of a table batch only that it is one.
+/// What a summary keeps of a batch's records: of a table batch only that it is one, and of one that itself
+/// begins with a summary only what follows that. (Else summaries would hold those before them, and so on.)
 pub fn in_summary(records: &[u8]) -> &[u8] {
-    let len = size_of::<RecordHeader>() + size_of::<DiskTable>();
-    match RecordHeader::ref_from_prefix(records) {
-        Ok((header, _)) if header.kind.get() == TABLE => records.get(..len).unwrap_or(records),
-        _ => records,
-    }
+    let Ok((header, _)) = RecordHeader::ref_from_prefix(records) else {
+        return records;
+    };
+    let first = RECORD_HEADER_LEN + header.len.get() as usize;
+    let kept = match header.kind.get() {
+        TABLE => records.get(..RECORD_HEADER_LEN + size_of::<DiskTable>()),
+        SUMMARY => records.get(first..),
+        _ => None,
+    };
+    kept.unwrap_or(records)
 }
 
 /// The pack that a batch is about. Its record is alone in its batch, so that finding those of a log

@@ -37,7 +37,7 @@ disk_struct! {
         header_slots: U32,
         /// Its body slots.
         body_slots: U32,
-        /// Bytes of its records in the summary: all, but of a table batch only the `Table` record.
+        /// Bytes of its records in the summary: all, but of a table batch only the `Table` record, and no summary.
         records_len: U32,
         /// Its salt.
         salt: [u8; 12],
@@ -72,7 +72,7 @@ pub struct SummaryBatch {
     pub salt: [u8; 12],
     /// Its chain value.
     pub chain: [u8; 32],
-    /// Its records; of a table batch only the first.
+    /// Its records; of a table batch only the first, and without a summary.
     pub records: Vec<u8>,
 }
 

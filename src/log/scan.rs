@@ -42,7 +42,7 @@ pub struct Batch {
     pub after: Position,
     /// Salt of the subkeys that its pages are sealed under.
     pub salt: [u8; 12],
-    /// Its records; of a table batch perhaps only the first.
+    /// Its records; of a table batch perhaps only the first, and perhaps without a summary.
     pub records: Vec<u8>,
 }
 

@@ -5,7 +5,8 @@ use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
 use crate::format::batch::header_slots;
 use crate::format::catalog::{LineageRecord, SaltRecord};
-use crate::format::record::Record;
+use crate::format::record::{Record, Records};
+use crate::format::summary::Summary;
 use crate::format::superblock::{
     Geometry, NextIds, Position, Superblock, TableRef, WrappedStoreKey,
 };
@@ -654,6 +655,30 @@ fn a_summary_stands_for_the_durable_headers_of_the_segment_before() {
     let middle = whole.batches[4].after;
     let found = scan(&log.crash().segments, &key(), &log.from(middle, 5)).unwrap();
     assert_eq!(places(&found), places(&whole)[5..]);
+}
+
+#[test]
+fn no_summary_holds_the_one_before_it() {
+    let mut log = Log::on(SimMachine::new(), Position::default(), LONG);
+    for number in 0..120 {
+        log.append_summed(2, number, u64::from(number));
+    }
+    let whole = log.scan_long().unwrap();
+    let firsts = whole.batches.iter().filter(|batch| batch.at.slot == 1);
+    let summaries: Vec<_> = firsts
+        .filter_map(|batch| match Records::new(&batch.records).next()? {
+            Ok(Record::Summary(summary)) => Some(*summary),
+            _ => None,
+        })
+        .collect();
+    // One for each segment that is full.
+    let segments = u64::from(whole.end.end.segment.0) - 1;
+    assert_eq!((summaries.len() as u64, segments > 10), (segments, true));
+    let lens = summaries[1..].iter().map(Summary::encoded_len);
+    assert!(lens.is_sorted_by(|a, b| a == b), "{summaries:?}");
+    // A whole log is found by way of them, and what is in the batches that hold them, too.
+    log.flip(at(2, 8), 200);
+    assert_eq!(places(&log.crash().scan_long().unwrap()), places(&whole));
 }
 
 #[test]

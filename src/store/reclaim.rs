@@ -23,9 +23,9 @@ use crate::store::inner::Inner;
 use crate::sync::Ordering;
 use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr};
 
-/// What a store may take beside its target and the log that is to be rolled forward: a segment
-/// that is made ahead, one that is being packed, and half of one that is filled.
-const SLACK_LEN: u64 = 160 << 20;
+/// What a store may take beside its target and the log that is to be rolled forward before it packs: a
+/// segment that is made ahead, and one that is being filled. The next one and a pack come on top.
+const SLACK_LEN: u64 = 128 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
 const PUNCH_SLOTS_MIN: u32 = 16;
 /// What one step does at most, if it does not pack.
@@ -165,7 +165,10 @@ impl Inner {
     fn policy(&self, goal: Goal) -> Policy {
         let slack = self.slack_len(self.commit.lock().used_len);
         let (space_target, slack) = match goal {
-            Goal::Target | Goal::Calm => (self.space_target, slack / SLOT_LEN as u64),
+            Goal::Target | Goal::Calm => {
+                let slack = slack.saturating_sub(self.entitled_by_waiting());
+                (self.space_target, slack / SLOT_LEN as u64)
+            }
             Goal::Compact | Goal::Relief => (0.0, 0),
         };
         Policy {
@@ -198,6 +201,14 @@ impl Inner {
         };
         let most = spares_max(files, &policy, reserve as u64, wanted);
         usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that the target gives for slots that only wait for checkpoints to know of their death: the
+    /// store may not take these. Of many, as after a great discard, only some are looked at: else files
+    /// would be packed for what is dead soon.
+    fn entitled_by_waiting(&self) -> u64 {
+        let waiting = self.state.read().space().waiting_count() * SLOT_LEN as u64;
+        (waiting.min(SLACK_LEN) as f64 * self.space_target) as u64
     }
 
     /// What the files of segments and packs may take beside the target, in a store of so many bytes:

@@ -9,14 +9,18 @@ use crate::catalog::Head;
 use crate::error::{Error, Result};
 use crate::format::catalog::HeadRecord;
 use crate::lineage::{Buckets, Item, ItemKind};
+use crate::store::checkpoint::log_bound;
 use crate::store::inner::Inner;
 use crate::units::{HeadId, SLOT_LEN};
 
 /// The thread removes so many heads before it looks whether something else is due.
 const HEADS_AT_ONCE: usize = 64;
-/// When so much that removals let go of waits for checkpoints to know of its death, they are made. (What
-/// changes let go of waits for those that changes make due.)
-const WAITING_LEN_MAX: u64 = 64 << 20;
+/// When so much that removals let go of waits for checkpoints to know of its death, and such a part of the
+/// log's bound, they are made. (What changes let go of waits for those that changes make due.) Each of them
+/// writes the nodes of all page tables that changed, so a large store that changes all the time should not
+/// make one for each small removal.
+const WAITING_LEN: u64 = 64 << 20;
+const WAITING_SHARE: u64 = 8;
 
 /// What the store's thread did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,12 +48,17 @@ impl Inner {
             self.writable()?;
             self.remove_some(HEADS_AT_ONCE)?
         };
-        let waiting = || self.state.read().space().unlogged_count() * SLOT_LEN as u64;
-        if self.auto_reclaim && !removed.is_more && waiting() >= WAITING_LEN_MAX {
+        if self.auto_reclaim && !removed.is_more && self.much_waits() {
             self.force_checkpoint()?;
             self.force_checkpoint()?;
         }
         Ok(removed)
+    }
+
+    fn much_waits(&self) -> bool {
+        let waiting = self.state.read().space().unlogged_count() * SLOT_LEN as u64;
+        let bound = log_bound(self.commit.lock().used_len);
+        waiting >= (bound / WAITING_SHARE).max(WAITING_LEN)
     }
 
     fn remove_some(&self, count: usize) -> Result<Removed> {
