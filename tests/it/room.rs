@@ -146,3 +146,32 @@ fn without_workers_a_delete_waits_for_the_checkpoint_and_says_so() {
     );
     assert!(space.is_settled);
 }
+
+/// Each head has batches of its own, so where there are many heads few nodes take much space: a
+/// checkpoint is not due for so few yet, but without one the reserve would have to grow.
+#[test]
+fn a_checkpoint_is_forced_before_the_reserve_grows_beyond_its_bound() {
+    /// With a node each: not enough for a checkpoint to be due, which it is at 128.
+    const VOLUMES: u64 = 120;
+    /// Pages that one change clears: it may make a few more nodes than that, but fewer than there are.
+    const CLEARED: u64 = 100;
+    let options = Options::new().segment_len(40 * PAGE).fanout(3).workers(0);
+    let sim = Sim::with(87, options);
+    let store = sim.create();
+    let create = |number| {
+        let volume = store.create_volume(&format!("v{number}"), CLEARED * PAGE, &sim.key);
+        volume.unwrap()
+    };
+    let volumes: Vec<_> = (0..VOLUMES).map(create).collect();
+    store.checkpoint().unwrap();
+    let made = || store.stats().unwrap().checkpoints;
+    let before = made();
+    for volume in &volumes {
+        volume.write_all_at(&page(1), 0).unwrap();
+    }
+    assert_eq!(made(), before, "none is due yet");
+    volumes[0].write_zeroes(0..CLEARED * PAGE).unwrap();
+    assert_eq!(made(), before + 1);
+    store.checkpoint().unwrap();
+    assert_eq!(made(), before + 2, "the forced one came before the change");
+}
