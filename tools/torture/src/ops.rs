@@ -342,6 +342,10 @@ fn make(name: &'static str, seed: u64, more: u32) -> Start {
         write(0, 4, 1),
         write(6, 2, 2),
     ];
+    if more > 0 {
+        // So that one leaf and what is above it are all that the last checkpoint writes: with more it fills a segment.
+        actions.push(Action::Checkpoint);
+    }
     for number in 0..more {
         actions.push(Action::Zero {
             name: "v0".to_owned(),
