@@ -21,7 +21,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::io::{Access, Disk, DiskFile, Lock, LockGuard, Map, check_file_len, check_name};
 use crate::source::{Clock, Random};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::sys::RawMap;
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -131,7 +131,7 @@ impl Disk for RealDisk {
             let _ = self.remove(name);
             return Err(error);
         }
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile::new(file)))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
@@ -147,7 +147,7 @@ impl Disk for RealDisk {
             }
             opened => opened,
         };
-        Ok(Arc::new(RealFile(opened?)))
+        Ok(Arc::new(RealFile::new(opened?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -255,26 +255,62 @@ impl Disk for RealDisk {
     }
 }
 
+/// A long read that begins so little behind the end of the one before goes on with it: between the
+/// pages of two batches of the log are header slots.
+const GAP_LEN: usize = 32 << 10;
+/// A read of so many bytes is a long one.
+const LONG_LEN: usize = 32 << 10;
+
 /// An open file of a [`RealDisk`].
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Where the last long read ended.
+    long_end: AtomicU64,
+}
+
+impl RealFile {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            long_end: AtomicU64::new(0),
+        }
+    }
+
+    /// Reads what is between the last long read and this one, if that is little. The system reads ahead, and
+    /// keeps what it read on large pages, only where each read begins where the one before ended.
+    fn close_gap(&self, offset: u64, len: usize) {
+        let end = offset + len as u64;
+        let before = self.long_end.swap(end, Ordering::Relaxed);
+        let gap = offset
+            .checked_sub(before)
+            .and_then(|gap| gap.try_into().ok());
+        if let Some(gap @ 1..=GAP_LEN) = gap {
+            // Nobody asked for these bytes, so nobody misses them.
+            let _ = self.file.read_exact_at(&mut vec![0; gap], before);
+        }
+    }
+}
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        if buf.len() >= LONG_LEN {
+            self.close_gap(offset, buf.len());
+        }
+        self.file.read_exact_at(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
+        self.file.write_all_at(buf, offset)
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         // The position of the descriptor moves, which nothing here depends on.
-        match rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Data(offset)) {
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
             Ok(data) => Ok(Some(data)),
             Err(rustix::io::Errno::NXIO) => Ok(None),
             Err(_) => Ok((offset < self.len()?).then_some(offset)),
@@ -283,18 +319,18 @@ impl DiskFile for RealFile {
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match retry_on_intr(|| rustix::fs::fallocate(&self.0, flags, offset, len)) {
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, flags, offset, len)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(ErrorKind::Unsupported.into()),
             punched => Ok(punched?),
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn map(&self) -> io::Result<Arc<dyn Map>> {
-        Ok(Arc::new(RawMap::new(&self.0)?))
+        Ok(Arc::new(RawMap::new(&self.file)?))
     }
 }
 

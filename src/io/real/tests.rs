@@ -298,3 +298,20 @@ fn a_bulk_handle_can_be_had_where_the_file_system_knows_only_its_cache() {
     assert!(read[4096..].iter().all(|&byte| byte == 3));
     assert_eq!(kind(disk.open("none", Access::Bulk)), ErrorKind::NotFound);
 }
+
+#[test]
+fn long_reads_with_little_between_them_get_what_they_asked_for() {
+    let (_dir, disk) = disk();
+    let bytes: Vec<u8> = (0..40 * 4096).map(|at| (at / 512) as u8).collect();
+    disk.create("f", bytes.len() as u64).unwrap();
+    fs::write(path(&disk, "f"), &bytes).unwrap();
+    let file = disk.open("f", Access::Read).unwrap();
+    let mut buf = vec![0; LONG_LEN];
+    // On from the one before, behind a gap, behind too much of one, back, past the end, and on from there.
+    for page in [0, 8, 17, 30, 3, 1000, 12, 21] {
+        let at = page * 4096;
+        let expected = bytes.get(at..at + LONG_LEN);
+        let read = file.read_exact_at(&mut buf, at as u64).ok();
+        assert_eq!(read.map(|()| &buf[..]), expected, "page {page}");
+    }
+}
