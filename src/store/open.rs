@@ -483,3 +483,6 @@ fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {
         source: std::io::Error::other(error),
     })
 }
+
+#[cfg(test)]
+mod tests;

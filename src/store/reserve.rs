@@ -405,6 +405,3 @@ impl Inner {
         Ok(gained && !self.poisoned.load(Ordering::SeqCst))
     }
 }
-
-#[cfg(test)]
-mod tests;
