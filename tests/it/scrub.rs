@@ -9,6 +9,15 @@ use crate::fixture::{Fixture, PAGE, page};
 
 const PAGES: u64 = 400;
 
+/// Says that it is over also if what it is made for panics: or the other threads would go on for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn scrubs_disturb_nobody_and_nobody_disturbs_them() {
     let fixture = Fixture::new();
@@ -49,6 +58,7 @@ fn scrubs_disturb_nobody_and_nobody_disturbs_them() {
             })
         };
         let threads = [work(1), work(2)];
+        let over = Over(&is_over);
         for _ in 0..2 {
             let scrub = store.scrub(&ScrubOptions::new().restart()).unwrap();
             for step in scrub {
@@ -60,7 +70,7 @@ fn scrubs_disturb_nobody_and_nobody_disturbs_them() {
         for step in volume.rekey(RekeyStart::NewEpoch).unwrap() {
             step.unwrap();
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         threads
             .into_iter()
             .for_each(|thread| thread.join().unwrap());

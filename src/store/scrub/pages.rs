@@ -31,13 +31,24 @@ impl Inner {
     pub(super) fn verify(
         &self,
         head: &Head,
-        mut pages: Vec<Wanted>,
+        pages: Vec<Wanted>,
         step: &mut ScrubStep,
     ) -> Vec<SlotAddr> {
         if pages.is_empty() {
             return Vec::new();
         }
         let keys = self.scrub_keys(head);
+        self.verify_with(head, keys.as_deref(), pages, step)
+    }
+
+    /// The same, with keys that were asked for a moment ago.
+    pub(super) fn verify_with(
+        &self,
+        head: &Head,
+        keys: Option<&HeadKeys>,
+        mut pages: Vec<Wanted>,
+        step: &mut ScrubStep,
+    ) -> Vec<SlotAddr> {
         let page_slots = self.segments.geometry().page_slots();
         let page_len = self.page_len() as usize;
         pages.sort_unstable_by_key(|(_, entry)| entry.at);
@@ -58,16 +69,17 @@ impl Inner {
             let run_len = run.len() * page_len;
             let buf = &mut bytes[..run_len];
             step.bytes += run_len as u64;
-            if self.verify_run(head, keys.as_deref(), run, buf) {
+            if self.verify_run(head, keys, run, buf) {
                 step.locked_bytes += if keys.is_none() { run_len as u64 } else { 0 };
                 read.extend(run.iter().map(|(_, entry)| entry.at));
                 continue;
             }
             for &(page, entry) in run {
                 let buf = &mut bytes[..page_len];
-                match self.verify_page(head, keys.as_deref(), page, &entry, buf) {
-                    // What died meanwhile need not be there; what took its place is a page of its own.
-                    Read::Bad(..) if !self.is_live_page(&entry) => continue,
+                match self.verify_page(head, keys, page, &entry, buf) {
+                    // What died meanwhile need not be there; what took its place is a page of its own. And a
+                    // head that was deleted meanwhile opens nothing: who shares the page with it does.
+                    Read::Bad(..) if !self.is_live_page(&entry) || !self.is_there(head) => continue,
                     Read::Bad(fault, message) => step.found.push(ScrubFinding {
                         at: Some(entry.at),
                         page: Some(page),
@@ -156,9 +168,13 @@ impl Inner {
     }
 
     /// The keys of a head, if they may be used.
-    fn scrub_keys(&self, head: &Head) -> Option<Arc<HeadKeys>> {
+    pub(super) fn scrub_keys(&self, head: &Head) -> Option<Arc<HeadKeys>> {
         // Locked, deleted meanwhile, or its KMS is away: checksums need no key.
         self.keys(&self.runtime(head)).ok()
+    }
+
+    fn is_there(&self, head: &Head) -> bool {
+        self.state.read().head(head.record.head).is_some()
     }
 
     fn is_live_page(&self, entry: &DataEntry) -> bool {

@@ -495,6 +495,38 @@ fn changes_deletes_and_reclaim_during_a_pass_are_no_damage() {
     assert!(report.is_clean(), "{report}");
 }
 
+/// A scrub that has a head's keys already when it is deleted and removed.
+#[test]
+fn a_page_shared_with_a_head_that_goes_meanwhile_is_left_to_those_that_stay() {
+    let (region, store) = Region::new();
+    let volume = store.volume("v").unwrap();
+    let gone = volume.create_clone("gone", &region.key).unwrap();
+    // It has a key epoch of its own now, by way of which it opens what it shares.
+    gone.write_all_at(&contents(5, 4), 0).unwrap();
+    let inner = &store.0;
+    let head = {
+        let state = inner.state.read();
+        let mut heads = state.heads();
+        heads
+            .find(|head| head.record.name == "gone")
+            .unwrap()
+            .clone()
+    };
+    let keys = inner.scrub_keys(&head);
+    let pages: Vec<_> = (10..20)
+        .map(|page| (PageNo(page), entry(&store, "gone", page)))
+        .collect();
+    gone.delete().unwrap();
+    inner.remove_deleted().unwrap();
+    store.checkpoint().unwrap();
+    let mut step = ScrubStep::default();
+    let read = inner.verify_with(&head, keys.as_deref(), pages, &mut step);
+    assert_eq!(step.found, []);
+    // They are read by way of `v` later.
+    assert_eq!(read, []);
+    assert_eq!(scrub(&store, &ScrubOptions::new()).found, []);
+}
+
 #[test]
 fn a_damaged_record_of_scrubs_is_found_by_fsck_and_replaced_by_the_next() {
     let (mut region, store) = Region::new();
