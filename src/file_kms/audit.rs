@@ -14,12 +14,15 @@ use crate::file_kms::files::Files;
 use crate::file_kms::inner::Inner;
 use crate::file_kms::pool::Pools;
 use crate::file_kms::records::VERSION;
-use crate::io::{Access, publish};
+use crate::io::{Access, DiskFile, publish};
 use crate::units::{KeyId, ResourceId, StoreId};
 
 const NAME: &str = "audit";
 /// A line is synced if more bytes than that had to be read to append it.
 const SCAN_LEN_MAX: u64 = 256 << 10;
+/// Behind the file is room for lines of one to two such lengths, some hundred: who uses up the
+/// disk needs keys to give space back.
+const ROOM_LEN: u64 = 128 << 10;
 
 /// A line of the audit.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +105,8 @@ pub(super) struct Tail {
     tip: Tip,
     /// Whether all of them are durable.
     durable: bool,
+    /// Up to where this process asked for space.
+    room_end: u64,
 }
 
 /// When a line is durable.
@@ -125,7 +130,6 @@ impl Inner {
     }
 
     fn append(&self, known: &mut Option<Tail>, event: Event<'_>, sync: Sync) -> Result<()> {
-        let fail = |source| self.files.write_error(NAME, 0, source);
         let audit = self.audit_file(Access::ReadWrite)?;
         let (tail, scanned) = self.tail(&audit, *known)?;
         // Who comes next has less to look through then.
@@ -134,15 +138,17 @@ impl Inner {
         } else {
             sync
         };
-        if sync == Sync::Now && !tail.durable {
-            publish::write_durable(&*audit.file, &[], tail.len).map_err(fail)?;
-        }
         // A line that a crash cut off stays alone on its line.
         let start = if audit.ends_a_line()? { "" } else { "\n" };
         let mut line = event.body(self.clock.now_ms());
         let tip = chain::finish(&mut line, sync == Sync::Now, &tail.tip);
         line.insert_str(0, start);
         let (file, bytes) = (&*audit.file, line.as_bytes());
+        let fail = |source| self.files.write_error(NAME, bytes.len() as u64, source);
+        let room_end = keep_room(file, &tail);
+        if sync == Sync::Now && !tail.durable {
+            publish::write_durable(file, &[], tail.len).map_err(fail)?;
+        }
         match sync {
             Sync::Later => file.write_all_at(bytes, tail.len),
             Sync::Now => publish::write_durable(file, bytes, tail.len),
@@ -152,6 +158,7 @@ impl Inner {
             len: tail.len + bytes.len() as u64,
             tip,
             durable: sync == Sync::Now,
+            room_end,
         });
         Ok(())
     }
@@ -177,6 +184,7 @@ impl Inner {
             len: audit.len,
             tip,
             durable: false,
+            room_end: 0,
         };
         Ok((tail, audit.len - offset.min(audit.len)))
     }
@@ -221,6 +229,16 @@ impl Inner {
         }
         Ok(report)
     }
+}
+
+/// Asks for the space of the lines that come, if there is too little; up to where there is some.
+fn keep_room(file: &dyn DiskFile, tail: &Tail) -> u64 {
+    let least = tail.len - tail.len % ROOM_LEN + 2 * ROOM_LEN;
+    if tail.room_end < least {
+        // On a full disk lines go on as far as there is room, and then fail.
+        let _ = file.keep_room(least);
+    }
+    least
 }
 
 impl Event<'_> {

@@ -127,7 +127,10 @@ impl Files {
 
     /// What an error of writing `len` bytes means.
     pub(super) fn write_error(&self, name: &str, len: u64, source: io::Error) -> Error {
-        if source.kind() == ErrorKind::StorageFull {
+        if matches!(
+            source.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        ) {
             return Error::NoSpace {
                 need: len,
                 free: self.0.free_len().unwrap_or(0),

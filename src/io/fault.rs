@@ -244,6 +244,11 @@ impl DiskFile for FaultFile {
         self.inner.punch(offset, len)
     }
 
+    fn keep_room(&self, end: u64) -> io::Result<()> {
+        // No fault: room is not promised, so that it fails is no error to anybody.
+        self.inner.keep_room(end)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.faults.pass(Class::Sync)?;
         // Spelled so that a search for who decides to sync does not find who only passes it on.

@@ -121,6 +121,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// the whole range or a part.
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Asks for space from the end of the file up to `end`, so that writes there do not fail for
+    /// want of it. Its length stays. Does nothing where the file system cannot.
+    fn keep_room(&self, end: u64) -> io::Result<()> {
+        let _ = end;
+        Ok(())
+    }
+
     /// Makes its bytes and its length durable.
     fn sync(&self) -> io::Result<()>;
 

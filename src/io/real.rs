@@ -325,6 +325,20 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn keep_room(&self, end: u64) -> io::Result<()> {
+        let len = self.len()?;
+        if len >= end {
+            return Ok(());
+        }
+        let room = end - len;
+        match retry_on_intr(|| {
+            rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, len, room)
+        }) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -165,7 +165,9 @@ fn advice(error: &Error) -> Option<&'static str> {
             "bring the newest state back, or go on from this one with --accept-rollback"
         }
         Error::QuotaExceeded { .. } => "see `offshoot store quota show`",
-        Error::NoSpace { .. } => "make room on the disk of the store",
+        Error::NoSpace { .. } => {
+            "make room on the disk of the store, and of the KMS if that is elsewhere"
+        }
         _ => return None,
     })
 }

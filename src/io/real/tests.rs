@@ -221,6 +221,22 @@ fn free_space_clock_and_randomness_are_there() {
 }
 
 #[test]
+fn room_is_kept_behind_the_end_and_the_length_stays() {
+    let (dir, disk) = disk();
+    let file = disk.create("f", 0).unwrap();
+    file.write_all_at(b"a line", 0).unwrap();
+    file.keep_room(200 << 10).unwrap();
+    assert_eq!(file.len().unwrap(), 6);
+    let stat = rustix::fs::stat(dir.path().join("a/b/store/f")).unwrap();
+    assert!(stat.st_blocks as u64 * 512 >= 200 << 10, "{stat:?}");
+    file.write_all_at(&[7; 300], 6).unwrap();
+    file.keep_room(100).unwrap();
+    assert_eq!(file.len().unwrap(), 306);
+    let read_only = disk.open("f", Access::Read).unwrap();
+    assert!(read_only.keep_room(1 << 20).is_err());
+}
+
+#[test]
 fn a_hole_gives_space_back_and_keeps_the_length_and_the_map() {
     let dir = tempfile::tempdir().unwrap();
     let disk = RealDisk::create(&dir.path().join("d")).unwrap();
