@@ -186,7 +186,8 @@ impl Transmission {
             batch.writes.push((request, payload));
             batch.held.add(Credit { requests: 1, len });
             if batch.writes.len() >= WRITES_MAX {
-                self.write(input, batch);
+                // Its client can go on while the next ones are done.
+                self.finish(input, batch);
             }
             return;
         }
