@@ -22,6 +22,10 @@ impl SlotSet {
 
     /// Adds slots from `at` on; how many were not there.
     pub fn insert_run(&mut self, at: SlotAddr, count: u32) -> u64 {
+        if count == 1 {
+            // Most pages are a slot, and a range costs several times as much.
+            return self.insert(at).into();
+        }
         let first = number(at);
         self.0.insert_range(first..first + u64::from(count))
     }
@@ -33,6 +37,9 @@ impl SlotSet {
 
     /// Takes slots from `at` on out; how many were there.
     pub fn remove_run(&mut self, at: SlotAddr, count: u32) -> u64 {
+        if count == 1 {
+            return self.remove(at).into();
+        }
         let first = number(at);
         self.0.remove_range(first..first + u64::from(count))
     }
@@ -122,6 +129,75 @@ impl SlotSet {
     }
 }
 
+/// A set of places of slots in one file: a plain bitmap, for sets that are made and looked through at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places(Vec<u64>);
+
+impl Places {
+    /// Adds a run of places.
+    pub fn insert(&mut self, run: Range<u32>) {
+        let words = run.end.div_ceil(u64::BITS) as usize;
+        self.0.resize(words.max(self.0.len()), 0);
+        for (word, bits) in words_of(run) {
+            self.0[word] |= bits;
+        }
+    }
+
+    /// Takes a run of places out.
+    pub fn remove(&mut self, run: Range<u32>) {
+        for (word, bits) in words_of(run) {
+            if let Some(word) = self.0.get_mut(word) {
+                *word &= !bits;
+            }
+        }
+    }
+
+    /// Takes all places of another set out.
+    pub fn subtract(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word &= !other;
+        }
+    }
+
+    /// Runs of neighbours, ascending.
+    pub fn runs(&self) -> Vec<Range<u32>> {
+        let mut runs: Vec<Range<u32>> = Vec::new();
+        let words = self.0.iter().zip((0..).step_by(u64::BITS as usize));
+        for run in words.flat_map(|(&word, first)| runs_of(word, first)) {
+            match runs.last_mut() {
+                Some(before) if before.end == run.start => before.end = run.end,
+                _ => runs.push(run),
+            }
+        }
+        runs
+    }
+}
+
+/// The words that a run has bits in, and these.
+fn words_of(run: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let words = run.start / u64::BITS..run.end.div_ceil(u64::BITS);
+    words.map(move |word| {
+        let first = word * u64::BITS;
+        let (start, end) = (run.start.max(first) - first, run.end - first);
+        let below = u64::MAX >> (u64::BITS - end.min(u64::BITS));
+        (word as usize, below & (u64::MAX << start))
+    })
+}
+
+/// The runs of bits of a word, the lowest of which is number `first`.
+pub fn runs_of(mut word: u64, first: u32) -> impl Iterator<Item = Range<u32>> {
+    std::iter::from_fn(move || {
+        let start = word.trailing_zeros();
+        if start == u64::BITS {
+            return None;
+        }
+        // Nothing but zeroes is shifted in, so a run ends at the end of the word at the latest.
+        let end = start + (!(word >> start)).trailing_zeros();
+        word = word.checked_shr(end).map_or(0, |rest| rest << end);
+        Some(first + start..first + end)
+    })
+}
+
 #[cfg(test)]
 impl SlotSet {
     /// How many slots both have.
@@ -195,6 +271,37 @@ mod tests {
                     assert_eq!(set.count_in(segment), of.len() as u32);
                 assert!(set.runs_in(segment).into_iter().flatten().eq(of));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_of_places_is_like_a_plain_one(
+            runs in prop::collection::vec((0_u32..400, 0_u32..150, 0_u8..3), 0..30),
+        ) {
+            let (mut set, mut plain) = (Places::default(), BTreeSet::new());
+            for (start, len, what) in runs {
+                let run = start..start + len;
+                match what {
+                    0 => {
+                        set.remove(run.clone());
+                        plain.retain(|place| !run.contains(place));
+                    }
+                    1 => {
+                        set.insert(run.clone());
+                        plain.extend(run);
+                    }
+                    _ => {
+                        let mut other = Places::default();
+                        other.insert(run.clone());
+                        set.subtract(&other);
+                        plain.retain(|place| !run.contains(place));
+                    }
+                }
+            }
+            let runs = set.runs();
+            assert!(runs.iter().cloned().flatten().eq(plain.iter().copied()));
+            assert!(runs.windows(2).all(|two| two[0].end < two[1].start));
         }
     }
 

@@ -177,11 +177,7 @@ fn blake3_gives_its_vectors() {
     let empty = "92b2b75604ed3c761f9d6f62392c8a9227ad0ea3f09573e783f1498a4ed60d26";
     assert_eq!(keyed_hash(&key, &[])[..], bytes(empty));
     let zero = "6d7878dfff2f485635d39013278ae14f1454b8c0a3a2d34bc1ab38228a80c95b";
-    assert_eq!(keyed_hash(&key, &[&[], &[0], &[]])[..], bytes(zero));
-    assert_eq!(
-        keyed_hash(&key, &[b"ab", b"c"]),
-        keyed_hash(&key, &[b"abc"])
-    );
+    assert_eq!(keyed_hash(&key, &[0])[..], bytes(zero));
 }
 
 #[test]

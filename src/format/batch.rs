@@ -134,19 +134,21 @@ impl BatchHeader {
             records_len: (records.len() as u32).into(),
             salt: self.salt,
         };
-        let (fixed, rest) = slots.split_at_mut(BATCH_HEADER_LEN);
-        let (used, padding) = rest.split_at_mut(records.len());
-        used.copy_from_slice(records);
-        let (_, covered) = disk.as_bytes().split_at(CHAIN_END);
-        disk.chain = keyed_hash(key, &[covered, records, padding]);
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(disk.as_bytes().split_at(CRC_END).1);
-        crc.update(records);
-        crc.update(padding);
-        disk.crc = crc.finalize().into();
-        fixed.copy_from_slice(disk.as_bytes());
+        let (_, rest) = slots.split_at_mut(BATCH_HEADER_LEN);
+        rest.split_at_mut(records.len()).0.copy_from_slice(records);
+        // Each sum is of all that is behind it.
+        put(&disk, slots);
+        disk.chain = keyed_hash(key, slots.split_at(CHAIN_END).1);
+        put(&disk, slots);
+        disk.crc = crc32fast::hash(slots.split_at(CRC_END).1).into();
+        put(&disk, slots);
         disk.chain
     }
+}
+
+fn put(disk: &DiskBatchHeader, slots: &mut [u8]) {
+    let (fixed, _) = slots.split_at_mut(BATCH_HEADER_LEN);
+    fixed.copy_from_slice(disk.as_bytes());
 }
 
 impl BatchHead {
@@ -214,7 +216,7 @@ impl BatchHead {
 
     /// Whether somebody with the log key wrote these header slots.
     pub fn is_authentic(&self, key: &Secret) -> bool {
-        keyed_hash(key, &[self.slots.split_at(CHAIN_END).1]) == self.chain
+        keyed_hash(key, self.slots.split_at(CHAIN_END).1) == self.chain
     }
 
     /// BLAKE3 hash of the header slots: what a [`super::superblock::TableRef`] names.

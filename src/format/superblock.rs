@@ -218,7 +218,7 @@ impl Superblock {
             crc: 0.into(),
         };
         let (before, _) = disk.as_bytes().split_at(MAC_AT);
-        disk.mac = keyed_hash(key, &[before]);
+        disk.mac = keyed_hash(key, before);
         let (before, _) = disk.as_bytes().split_at(CRC_AT);
         disk.crc = crc32fast::hash(before).into();
         disk.as_bytes().to_vec()
@@ -302,7 +302,7 @@ impl Superblock {
     pub fn is_authentic(slot: &[u8], key: &Secret) -> bool {
         DiskSuperblock::ref_from_bytes(slot).is_ok_and(|disk| {
             let (before, _) = slot.split_at(MAC_AT);
-            keyed_hash(key, &[before]) == disk.mac
+            keyed_hash(key, before) == disk.mac
         })
     }
 }

@@ -409,7 +409,7 @@ impl LogWriter {
         place: Place,
         durable_through: Seq,
         records: &[u8],
-        mut body: Vec<u8>,
+        body: &[u8],
     ) -> io::Result<()> {
         let mut growing = self.growing.take().expect("BUG: the last batch is ended");
         let (at, len) = (growing.place.end(), body.len());
@@ -427,10 +427,11 @@ impl LogWriter {
         let tail = self.tail.clone().expect("BUG: a place is in a segment");
         let slots = (len / SLOT_LEN) as u32;
         let zeroes = self.ahead.zeroes_behind(at, slots, place.segment_slots);
-        body.resize(len + zeroes, 0);
         // Pages go first: a killed process leaves a whole batch, with or without them.
-        if !body.is_empty() {
-            tail.write_slots(at.slot, &body)?;
+        match zeroes {
+            0 if body.is_empty() => {}
+            0 => tail.write_slots(at.slot, body)?,
+            _ => tail.write_slots(at.slot, &[body, &vec![0; zeroes]].concat())?,
         }
         tail.write_slots(place.at.slot, &head)?;
         self.note_written(at, len, zeroes);

@@ -548,7 +548,7 @@ impl Log {
         };
         let durable_through = Seq(0);
         self.writer
-            .grow_last(place, durable_through, &records, body)
+            .grow_last(place, durable_through, &records, &body)
             .unwrap();
         true
     }

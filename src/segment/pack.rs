@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::error::{Damage, Result};
 use crate::format::pack::{PackIndex, PackPart, PackRecord};
 use crate::io::{Access, Disk, DiskFile, Map};
+use crate::slots::runs_of;
 use crate::sync::Arc;
 use crate::units::{PackId, SLOT_LEN, SegmentId, StoreId};
 
@@ -85,13 +86,15 @@ impl Ranked {
                 runs.iter().map(run).collect()
             }
             Self::Bitmap(bitmap) => {
-                let slots = 0..bitmap.len() as u32 * u64::BITS;
-                let placed = slots.filter_map(|slot| Some((slot, self.place(slot)?)));
                 let mut runs: Vec<(Range<u32>, u32)> = Vec::new();
-                for (slot, place) in placed {
-                    match runs.last_mut() {
-                        Some((run, _)) if run.end == slot => run.end += 1,
-                        _ => runs.push((slot..slot + 1, place)),
+                for (&(word, mut place), first) in bitmap.iter().zip((0..).step_by(64)) {
+                    for run in runs_of(word, first) {
+                        let len = run.end - run.start;
+                        match runs.last_mut() {
+                            Some((before, _)) if before.end == run.start => before.end = run.end,
+                            _ => runs.push((run, place)),
+                        }
+                        place += len;
                     }
                 }
                 runs

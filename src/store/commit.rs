@@ -176,7 +176,7 @@ impl Inner {
         commit: &mut Commit,
         place: Place,
         records: &[u8],
-        body: Vec<u8>,
+        body: &[u8],
     ) -> Result<()> {
         let durable_through = Seq(self.durable_through.load(Ordering::SeqCst));
         let len = body.len() as u64;

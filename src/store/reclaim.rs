@@ -17,11 +17,11 @@ use crate::io::Access;
 use crate::log::{Superblocks, first_table_segment};
 use crate::maintenance::{Action, FileState, Policy, plan, spares_max};
 use crate::segment::FileId;
-use crate::slots::SlotSet;
+use crate::slots::{Places, SlotSet};
 use crate::store::checkpoint::log_bound;
 use crate::store::inner::Inner;
 use crate::sync::Ordering;
-use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr};
+use crate::units::{PackId, SLOT_LEN, SegmentId};
 
 /// What a store may take beside its target and the log that is to be rolled forward before it packs: a
 /// segment that is made ahead, and one that is being filled. The next one and a pack come on top.
@@ -81,7 +81,7 @@ impl Progress {
 #[derive(Debug, Default)]
 pub(super) struct Reclaim {
     /// Slots of files that were punched, by their place there.
-    punched: HashMap<FileId, SlotSet>,
+    punched: HashMap<FileId, Places>,
     /// Files of which live slots cannot be read: they stay.
     unreadable: HashSet<FileId>,
     /// The file system punches no holes.
@@ -278,28 +278,39 @@ impl Inner {
         if state.allocated < state.live + min {
             return Ok(Vec::new());
         }
-        let mut dead = SlotSet::default();
+        let mut dead = Places::default();
         let mut slots = 1;
         for &segment in segments {
             // A pack has thousands of runs of each, so what is alive is looked up once for all.
             let living = live.runs_in(segment);
+            let mut living = living.iter().peekable();
             for (run, place) in self.segments.runs_in(state.file, segment)? {
-                let moved = |slot: u32| place_of(slot - run.start + place);
-                slots = slots.max(place + (run.end - run.start));
-                dead.insert_run(moved(run.start), run.end - run.start);
-                let first = living.partition_point(|alive| alive.end <= run.start);
-                let living = living.iter().skip(first);
-                for alive in living.take_while(|alive| alive.start < run.end) {
+                let end = place + (run.end - run.start);
+                slots = slots.max(end);
+                dead.insert(place..end);
+                while let Some(alive) = living.peek().filter(|alive| alive.start < run.end) {
                     let (start, end) = (alive.start.max(run.start), alive.end.min(run.end));
                     if start < end {
-                        dead.remove_run(moved(start), end - start);
+                        dead.remove(start - run.start + place..end - run.start + place);
                     }
+                    // It may go on in the next run.
+                    if alive.end > run.end {
+                        break;
+                    }
+                    living.next();
                 }
             }
         }
         let long = |run: &Range<u32>| run.end - run.start >= PUNCH_SLOTS_MIN;
-        let runs = |dead: &SlotSet| dead.runs_in(FILE).into_iter().filter(long);
-        let long_dead: u64 = runs(&dead).map(|run| u64::from(run.end - run.start)).sum();
+        let long_runs = |dead: &Places| {
+            let mut runs = dead.runs();
+            runs.retain(long);
+            runs
+        };
+        let long_dead: u64 = long_runs(&dead)
+            .iter()
+            .map(|run| u64::from(run.end - run.start))
+            .sum();
         // An earlier process may have punched them.
         if state.allocated + long_dead < u64::from(slots) + min {
             return Ok(Vec::new());
@@ -307,7 +318,7 @@ impl Inner {
         if let Some(punched) = reclaim.punched.get(&state.file) {
             dead.subtract(punched);
         }
-        Ok(runs(&dead).collect())
+        Ok(long_runs(&dead))
     }
 
     fn drop_file(
@@ -346,7 +357,7 @@ impl Inner {
             punched => punched?,
         }
         let punched = reclaim.punched.entry(file).or_default();
-        punched.insert_run(place_of(run.start), run.end - run.start);
+        punched.insert(run);
         let after = self.segments.allocated_len(file)?.unwrap_or(0);
         progress.punched_runs += 1;
         progress.freed_bytes += before.saturating_sub(after);
@@ -437,16 +448,6 @@ impl Inner {
         }
         reclaim.protected = Some((generations, first));
         Ok(first)
-    }
-}
-
-/// Slots of a file are kept in a set as those of this segment.
-const FILE: SegmentId = SegmentId(0);
-
-fn place_of(slot: u32) -> SlotAddr {
-    SlotAddr {
-        segment: FILE,
-        slot,
     }
 }
 

@@ -84,9 +84,9 @@ impl Sealed {
     }
 
     /// The pages, which take so many slots.
-    fn into_body(self, slots: u32) -> Vec<u8> {
+    fn body(&self, slots: u32) -> &[u8] {
         let len = slots as usize * SLOT_LEN;
-        self.batch[self.batch.len() - len..].to_vec()
+        &self.batch[self.batch.len() - len..]
     }
 
     /// The batch with room for so many bytes of records.
@@ -365,8 +365,7 @@ impl Inner {
             Record::encode_pages(runtime.head, &deltas, &mut records);
         }
         if grown.is_some() {
-            let body = sealed.into_body(body_slots);
-            self.grow_last(&mut commit, place, &records, body)?;
+            self.grow_last(&mut commit, place, &records, sealed.body(body_slots))?;
         } else {
             let bytes = sealed.into_batch(records_len);
             self.append(&mut commit, place, salt, &records, bytes)?;

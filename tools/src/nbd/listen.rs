@@ -112,7 +112,9 @@ impl Listener {
                 }
             }
         }
-        Ok(Some(Socket::new(socket)))
+        let socket = Socket::new(socket);
+        socket.grow_send_buffer();
+        Ok(Some(socket))
     }
 }
 

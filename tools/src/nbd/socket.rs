@@ -12,6 +12,9 @@ use rustix::net::{
     SocketFlags, SocketType, UCred, connect, recv, sendmsg, shutdown, socket_with,
 };
 
+/// What the kernel is asked to keep of what a client has not taken yet, in bytes.
+const SEND_BUFFER_LEN: usize = 2 << 20;
+
 /// A connection to a client.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
@@ -72,6 +75,13 @@ impl Socket {
             bytes = bytes.get(len..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Asks for room in the kernel for a long reply, so that its sender and the client do not wait for each
+    /// other all the way. The system gives as much as it lets anybody have.
+    pub fn grow_send_buffer(&self) {
+        // Without it sending is slower, no more.
+        let _ = sockopt::set_socket_send_buffer_size(&self.0, SEND_BUFFER_LEN);
     }
 
     /// Calls wait for ever from now on.
