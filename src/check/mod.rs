@@ -225,7 +225,10 @@ impl<'a> Ground<'a> {
         let is_all = self.only.is_none() && !walk.watch.is_cancelled();
         let named = is_all.then(|| walk.claims.of_items());
         if let Some(named) = &named {
-            space::check(image, named, walk.findings);
+            space::check_named(image, named, walk.findings);
+            if walk.is_whole() {
+                space::check_leaks(image, named, walk.findings);
+            }
             deadlists::check(image, self.lineages, &walk.claims, walk.findings);
             walk.check_counts();
         }

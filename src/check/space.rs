@@ -6,9 +6,8 @@ use crate::check::image::Image;
 use crate::slots::SlotSet;
 use crate::units::SlotAddr;
 
-/// Compares what heads name with the live slots of the tables. What was written after those is
-/// not in them.
-pub(super) fn check(image: &Image<'_>, named: &SlotSet, findings: &mut Findings) {
+/// All that heads name is live by the tables. What was written after those is not in them.
+pub(super) fn check_named(image: &Image<'_>, named: &SlotSet, findings: &mut Findings) {
     let live = &image.state.live;
     let log_from = image.start.end;
     let mut missing = named.clone();
@@ -21,8 +20,12 @@ pub(super) fn check(image: &Image<'_>, named: &SlotSet, findings: &mut Findings)
         );
         findings.add(codes::SLOT_NOT_LIVE, at, message);
     }
+}
+
+/// All that is live by the tables is named.
+pub(super) fn check_leaks(image: &Image<'_>, named: &SlotSet, findings: &mut Findings) {
     if is_settled(image) {
-        let mut leaked = live.clone();
+        let mut leaked = image.state.live.clone();
         leaked.subtract(named);
         for (at, count) in runs(leaked.iter()) {
             let message = format!("it and {} slots after it are named by nothing", count - 1);

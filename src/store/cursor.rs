@@ -30,6 +30,10 @@ impl Cursor {
 impl Read for Cursor {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.within(buf.len())?;
+        // It may be behind the end, where a volume has no place, not even for nothing.
+        if len == 0 {
+            return Ok(0);
+        }
         self.volume.read_exact_at(&mut buf[..len], self.position)?;
         self.position += len as u64;
         Ok(len)
@@ -39,6 +43,9 @@ impl Read for Cursor {
 impl Write for Cursor {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let len = self.within(buf.len())?;
+        if len == 0 {
+            return Ok(0);
+        }
         self.volume.write_all_at(&buf[..len], self.position)?;
         self.position += len as u64;
         Ok(len)

@@ -1,3 +1,5 @@
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+
 use offshoot::{ExtentKind, FileKms, Options, Volume};
 
 use crate::fixture::{Fixture, PAGE, Sim, page, page_bytes};
@@ -193,4 +195,44 @@ fn a_long_read_puts_every_page_in_its_place_whatever_lies_between() {
             "{start}..{end}"
         );
     }
+}
+
+#[test]
+fn a_cursor_reads_writes_and_seeks_as_a_file_does_and_ends_with_its_volume() {
+    let fixture = Fixture::new();
+    let store = fixture.create();
+    let volume = store.create_volume("v", 2 * PAGE, &fixture.key).unwrap();
+    let mut cursor = volume.cursor();
+    let contents: Vec<u8> = (0..2 * PAGE).map(|at| (at / 7) as u8 | 1).collect();
+    cursor.write_all(&contents).unwrap();
+    cursor.flush().unwrap();
+    // It is at the end.
+    assert_eq!(cursor.write(&[9]).unwrap(), 0);
+    let error = cursor.write_all(&[9]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WriteZero);
+    let mut bytes = Vec::new();
+    assert_eq!(cursor.read_to_end(&mut bytes).unwrap(), 0);
+    assert_eq!(cursor.seek(SeekFrom::Start(5)).unwrap(), 5);
+    cursor.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == contents[5..]);
+    assert_eq!(cursor.seek(SeekFrom::End(-3)).unwrap(), 2 * PAGE - 3);
+    // Less is done than asked, never more than there is.
+    assert_eq!(cursor.write(&[9; 10]).unwrap(), 3);
+    assert_eq!(cursor.seek(SeekFrom::Current(-4)).unwrap(), 2 * PAGE - 4);
+    let mut last = [0; 4];
+    cursor.read_exact(&mut last).unwrap();
+    assert_eq!(last, [contents[2 * PAGE as usize - 4], 9, 9, 9]);
+    // Behind the end nothing is there; before the start there is no place.
+    cursor.seek(SeekFrom::Start(u64::MAX)).unwrap();
+    assert_eq!(cursor.read(&mut last).unwrap(), 0);
+    assert_eq!(cursor.write(&last).unwrap(), 0);
+    for to in [SeekFrom::Current(1), SeekFrom::End(-(3 * PAGE as i64))] {
+        let error = cursor.seek(to).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{to:?}");
+    }
+    assert_eq!(cursor.stream_position().unwrap(), u64::MAX);
+    volume.delete().unwrap();
+    cursor.seek(SeekFrom::Start(0)).unwrap();
+    let error = cursor.read(&mut last).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }

@@ -205,23 +205,34 @@ fn damage_to_nodes_and_pages_is_found() {
     assert!(after(|disk| ruin(disk, 1, 4)).is_empty());
 }
 
-#[test]
-fn a_tail_full_of_what_looks_like_batches_is_given_up_in_time() {
+/// A store whose tail has a header of a batch in each slot, as long as it is told for what is left. None of them decodes.
+fn store_with_tail(segment_slots: u32, header_slots: impl Fn(u32) -> u32) -> SimDisk {
     let geometry = Geometry {
         page_len: 4096,
-        segment_slots: 400,
+        segment_slots,
     };
     let disk = store_with(geometry, &|piece| {
         if let Piece::Segment(_) = piece {}
     });
     let name = "segment-00000002";
-    let header = read_file(&disk, name)[9 * SLOT_LEN..9 * SLOT_LEN + 136].to_vec();
-    for slot in 20..400_usize {
-        let mut header = header.clone();
-        header[100..104].copy_from_slice(&(slot as u32).to_le_bytes());
-        header[112..116].copy_from_slice(&(400 - slot as u32).to_le_bytes());
+    let mut header = read_file(&disk, name)[9 * SLOT_LEN..9 * SLOT_LEN + 136].to_vec();
+    for slot in 20..segment_slots {
+        header[100..104].copy_from_slice(&slot.to_le_bytes());
+        header[112..116].copy_from_slice(&header_slots(segment_slots - slot).to_le_bytes());
         header[116..120].fill(0);
-        write_at(&disk, name, slot * SLOT_LEN, &header);
+        write_at(&disk, name, slot as usize * SLOT_LEN, &header);
     }
+    disk
+}
+
+#[test]
+fn a_tail_full_of_what_looks_like_batches_is_given_up_in_time() {
+    let disk = store_with_tail(400, |left| left);
     assert_eq!(codes(&report(&disk)), ["OF-0310"]);
+}
+
+#[test]
+fn a_tail_full_of_short_batches_is_looked_at_to_its_end() {
+    let disk = store_with_tail(3000, |_| 1);
+    assert!(report(&disk).is_clean(), "{}", report(&disk));
 }

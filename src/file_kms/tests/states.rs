@@ -111,6 +111,34 @@ fn a_disabled_key_does_nothing_until_it_is_enabled() {
 }
 
 #[test]
+fn a_planned_deletion_says_what_one_would_do_and_changes_nothing() {
+    let rig = rig();
+    let files = |name| read(&*disk(&rig.machine), name);
+    let before = (files("keys"), files("aliases"), files("audit"));
+    let planned = rig.kms.plan_key_deletion("alias/prod", 7).unwrap();
+    assert_eq!(
+        (planned.id, planned.state),
+        (rig.key, KeyState::PendingDeletion)
+    );
+    let result = rig.kms.plan_key_deletion("alias/prod", 6);
+    assert!(matches!(result, Err(Error::Invalid { what: "days", .. })));
+    // What a deletion would be refused, its plan is.
+    assert!(
+        rig.kms
+            .plan_key_deletion("alias/offshoot-store", 7)
+            .is_err()
+    );
+    assert!((files("keys"), files("aliases"), files("audit")) == before);
+    assert_eq!(rig.refusal(), None);
+    let done = rig.kms.schedule_key_deletion("alias/prod", 7).unwrap();
+    assert_eq!(done.state, planned.state);
+    forbidden(
+        rig.kms.plan_key_deletion("alias/prod", 7),
+        "pending_deletion",
+    );
+}
+
+#[test]
 fn a_deletion_can_be_cancelled_until_its_date_and_not_after() {
     let rig = rig();
     for days in [0, 6, 31, u32::MAX] {

@@ -252,11 +252,13 @@ fn shorten(image: &mut Image, random: &SimRandom) {
     }
 }
 
-/// Whether the file of a change has its name: what gave it that may be lost.
+/// Whether the file of a change has its name: what gave it that may be lost. A rename is of one file, and never of another
+/// that had the name before.
 fn is_possible(change: &Change, names: &Names) -> bool {
     match change {
         Change::Insert { .. } => true,
-        Change::Rename { from: name, .. } | Change::Remove { name } => names.contains_key(name),
+        Change::Rename { from, inode, .. } => names.get(from) == Some(inode),
+        Change::Remove { name } => names.contains_key(name),
     }
 }
 

@@ -56,9 +56,18 @@ pub(super) struct Inode {
 
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Insert { name: Arc<str>, inode: InodeNo },
-    Rename { from: Arc<str>, to: Arc<str> },
-    Remove { name: Arc<str> },
+    Insert {
+        name: Arc<str>,
+        inode: InodeNo,
+    },
+    Rename {
+        from: Arc<str>,
+        to: Arc<str>,
+        inode: InodeNo,
+    },
+    Remove {
+        name: Arc<str>,
+    },
 }
 
 impl Change {
@@ -67,11 +76,10 @@ impl Change {
             Self::Insert { name, inode } => {
                 names.insert(Arc::clone(name), *inode);
             }
-            Self::Rename { from, to } => {
-                let inode = names
-                    .remove(from)
-                    .expect("BUG: changes are applied in order");
-                names.insert(Arc::clone(to), inode);
+            Self::Rename { from, to, inode } => {
+                let named = names.remove(from);
+                assert_eq!(named, Some(*inode), "BUG: changes are applied in order");
+                names.insert(Arc::clone(to), *inode);
             }
             Self::Remove { name } => {
                 names.remove(name);
@@ -206,6 +214,7 @@ impl State {
             Change::Rename {
                 from: from.into(),
                 to,
+                inode: no,
             },
         );
         Ok(())

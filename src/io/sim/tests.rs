@@ -425,6 +425,23 @@ fn apart_any_names_are_kept_and_a_file_that_was_never_synced_has_any_length() {
 }
 
 #[test]
+fn apart_a_rename_that_is_kept_is_of_the_file_that_was_renamed() {
+    let (machine, disk) = machine();
+    let write = |byte: u8| {
+        let file = disk.create("tmp", 8).unwrap();
+        file.write_all_at(&[byte; 8], 0).unwrap();
+        file
+    };
+    write(1);
+    disk.remove("tmp").unwrap();
+    write(2).sync().unwrap();
+    disk.rename("tmp", "f").unwrap();
+    let found = after_losses_apart(&machine, Unit::Sector);
+    let contents: BTreeSet<_> = found.iter().map(|tree| tree.get("f").cloned()).collect();
+    assert_eq!(contents, [None, Some(vec![2; 8])].into());
+}
+
+#[test]
 fn apart_a_file_may_have_grown_without_what_was_written_there() {
     let (machine, disk) = machine();
     let file = durable(&disk, "f", 512);

@@ -182,3 +182,32 @@ fn a_clone_of_the_lineage_shares_deadlists_until_they_change() {
         "its own page is on no deadlist"
     );
 }
+
+/// What it costs that an epoch becomes one with its only child, if so many buckets wait in each.
+fn buckets_of_a_collapse(above: usize, below: usize) -> u64 {
+    let mut source = Source::new(1);
+    for _ in 0..above + below {
+        source.clone_it();
+        let page = source.new_page();
+        source.pages.push(page);
+    }
+    (0..above).for_each(|number| source.write(number));
+    let own = source.pages.len() - 1;
+    let clone = source.clone_it();
+    (above..above + below).for_each(|number| source.write(number));
+    source.write(own);
+    let mut freed = ItemSet::default();
+    let touched = source
+        .lineage
+        .remove(clone, &Buckets::default(), &mut freed);
+    assert_eq!(freed.counts().pages, 1, "what was born in the epoch");
+    assert_eq!(source.lineage.check(), Ok(()));
+    touched
+}
+
+#[test]
+fn a_collapse_moves_the_fewer_buckets_and_counts_them() {
+    assert_eq!(buckets_of_a_collapse(3, 5), 1 + 3);
+    assert_eq!(buckets_of_a_collapse(5, 3), 1 + 3);
+    assert_eq!(buckets_of_a_collapse(0, 5), 1);
+}

@@ -64,3 +64,26 @@ fn a_store_counts_after_an_open_as_before() {
     assert!(again.0.commit.lock().tail_free_len > 0);
     write(&again, 50..99);
 }
+
+#[test]
+fn a_store_has_as_many_threads_of_its_own_as_it_is_to_have() {
+    let sim = SimMachine::new();
+    let disk = Arc::new(sim.dir("kms"));
+    let (clock, random) = (Arc::new(SimClock::new(1)), Arc::new(SimRandom::new(1)));
+    let kms = FileKms::create_on(disk, "local", clock, random).unwrap();
+    kms.create_key(Some("alias/offshoot-store")).unwrap();
+    let kms = Arc::new(kms);
+    let options = Options::new().workers(3);
+    let store = options.create_on(machine(&sim, 2), kms.clone()).unwrap();
+    let threads = |store: &Store| {
+        store
+            .0
+            .pool
+            .as_ref()
+            .map(rayon::ThreadPool::current_num_threads)
+    };
+    assert_eq!(threads(&store), Some(3));
+    store.close().unwrap();
+    let store = options.workers(0).open_on(machine(&sim, 3), kms).unwrap();
+    assert_eq!(threads(&store), None);
+}

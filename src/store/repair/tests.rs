@@ -245,6 +245,7 @@ fn a_repair_that_is_cut_off_anywhere_can_be_done_again() {
             }
         }
     }
+    println!("{cut} crashes, one of {step}");
     assert!(cut > 200, "{cut}");
 }
 
@@ -418,6 +419,68 @@ fn a_lost_page_is_good_again_once_all_of_it_is_written_or_discarded() {
     store.close().unwrap();
     let report = region.fsck();
     assert!(report.is_clean() && report.lost.is_empty(), "{report}");
+}
+
+/// The nodes of a volume's page table, the root first.
+fn nodes(region: &Region, name: &str) -> Vec<SlotAddr> {
+    let tree = inspect::tree(&region.disk(), None, Kind::Volume, name).unwrap();
+    let nodes = tree.levels.iter().flat_map(|level| &level.nodes);
+    nodes.map(|node| node.at).collect()
+}
+
+/// Fails unless just these pages of the volume are errors, to read and to write, and all others are what they were.
+fn assert_only_errors_at(store: &Store, below: &[u64]) {
+    let volume = store.volume("v").unwrap();
+    for page in 0..PAGES as u64 {
+        let read = read_page(store, (Kind::Volume, "v"), page);
+        let written = volume.write_all_at(&[9; 100], page * PAGE);
+        if below.contains(&page) {
+            for result in [
+                read.map(drop),
+                written,
+                volume.discard(page * PAGE..(page + 1) * PAGE),
+            ] {
+                assert!(
+                    matches!(result, Err(Error::Corrupt { .. })),
+                    "page {page}: {result:?}"
+                );
+            }
+            continue;
+        }
+        let mut expected = vec![contents(2)[page as usize * SLOT_LEN]; SLOT_LEN];
+        if let Ok(bytes) = &read
+            && bytes[0] == 9
+        {
+            expected[..100].fill(9);
+        }
+        assert!(read.unwrap() == expected, "page {page}");
+        written.unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_node_stays_and_all_below_it_is_an_error() {
+    let count = nodes(&Region::new(), "v").len();
+    assert!(count > 10, "{count}");
+    for index in 0..count {
+        let region = Region::new();
+        let node = nodes(&region, "v")[index];
+        let is_below = |&page: &u64| {
+            let view = inspect::page(&region.disk(), None, Kind::Volume, "v", PageNo(page));
+            view.unwrap().path.contains(&node)
+        };
+        let below: Vec<_> = (0..PAGES as u64).filter(is_below).collect();
+        assert!(!below.is_empty());
+        damage_slot(&region, node);
+        for _ in 0..2 {
+            let repaired = region.repair();
+            assert_eq!(codes(&repaired.left), ["OF-0501 node-damaged"], "{node}");
+            let store = region.open();
+            assert_only_errors_at(&store, &below);
+            assert_lost(&store, (Kind::Snapshot, "s"), 1, &[]);
+            store.close().unwrap();
+        }
+    }
 }
 
 #[test]
