@@ -245,7 +245,6 @@ fn a_repair_that_is_cut_off_anywhere_can_be_done_again() {
             }
         }
     }
-    println!("{cut} crashes, one of {step}");
     assert!(cut > 200, "{cut}");
 }
 
