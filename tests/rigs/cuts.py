@@ -12,7 +12,7 @@ from rig import Client, Failed, Ledger, Rig, Server, Store, count, expect, need,
 
 CUTS = count("RIGS_CUTS", 24, 300)
 SECONDS = count("RIGS_SECONDS", 4, 20)
-MIB = 64
+MIB = 128
 
 need_root()
 need("nbdfuse", "losetup", "mkfs.ext4", "fusermount3")

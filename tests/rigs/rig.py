@@ -225,6 +225,8 @@ class Ledger:
 
     PAIRS = 96
     VOLUME = "ledger"
+    # Snapshots there may be, so that a fast disk is not filled by what they alone keep.
+    MOST = 24
 
     def __init__(self, store):
         self.store = store
@@ -290,7 +292,7 @@ class Ledger:
                 elif dice < 0.23:
                     if not self.snapshot(sent):
                         return None
-                elif dice < 0.24 and self.snapshots:
+                elif dice < 0.24 and self.snapshots or len(self.snapshots) > self.MOST:
                     if not self.delete(rng.choice(sorted(self.snapshots))):
                         return None
         except Gone:
