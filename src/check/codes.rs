@@ -204,7 +204,7 @@ codes! {
     PAGE_BEYOND_END CorruptMetadata "OF-0507 page-beyond-end"
         "A page is mapped that lies behind the end of its head."
     ENTRY_NOT_WRITTEN CorruptData "OF-0508 entry-not-written"
-        "A page entry names slots that were never written."
+        "A page entry names slots that were never written, and a volume, snapshot or pin still has that page."
     ENTRY_KEY_EPOCH_UNKNOWN CorruptData "OF-0509 entry-key-epoch-unknown"
         "The key epoch of a page does not exist."
     ENTRY_OUTSIDE_LINEAGE CorruptMetadata "OF-0510 entry-outside-lineage"

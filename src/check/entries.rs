@@ -4,6 +4,7 @@ use crate::check::claims::{Claim, Claimant};
 use crate::check::codes;
 use crate::check::data::{Bad, Outcome};
 use crate::check::finding::Place;
+use crate::check::state::Head;
 use crate::check::walk::{Birth, Walk};
 use crate::format::entry::{DataEntry, Entry};
 use crate::units::{KeyEpoch, LineageEpoch, PageNo, SLOT_LEN, SlotAddr};
@@ -60,9 +61,14 @@ impl Walk<'_, '_, '_> {
     pub(super) fn data(&mut self, page: PageNo, entry: &DataEntry, holder: SlotAddr) -> bool {
         let slots = self.image.superblock.geometry.page_slots();
         if !self.is_written(entry.at, slots) {
-            let message = format!("page {page} should be at {}", entry.at);
-            self.findings.add(codes::ENTRY_NOT_WRITTEN, holder, message);
+            if self.is_mapped(page, entry) {
+                let message = format!("page {page} should be at {}", entry.at);
+                self.findings.add(codes::ENTRY_NOT_WRITTEN, holder, message);
+            }
             return false;
+        }
+        if self.is_missed(entry.at) && self.is_mapped(page, entry) {
+            self.in_use(entry.at);
         }
         if !self.has_salt(entry.at) {
             let message = format!("page {page} is there, but no salt");
@@ -76,6 +82,15 @@ impl Walk<'_, '_, '_> {
             self.watch.advance(u64::from(slots) * SLOT_LEN as u64);
         }
         claim == Claim::New
+    }
+
+    /// Whether any head has a page there. If not, the log has replaced it in all that had it, and what it took
+    /// may be gone.
+    fn is_mapped(&self, page: PageNo, entry: &DataEntry) -> bool {
+        let lineage = self.image.state.lineage_of(entry.key_epoch);
+        let may_have = |head: &&Head| self.birth(lineage, Some(head.record.lineage)) == Birth::Fits;
+        let mut heads = self.image.state.heads.values().filter(may_have);
+        heads.any(|head| head.maps(&self.image.files, page, entry))
     }
 
     /// Has the ciphertext of the pages that were noted checked.
@@ -121,11 +136,9 @@ impl Walk<'_, '_, '_> {
             return;
         }
         // What the log has replaced in every head may be gone.
-        let entry = Some(Entry::Data(bad.entry));
         let mut heads = self.image.state.heads.values();
-        let user = heads.find(|head| {
-            !head.is_deleted() && head.entry(&self.image.files, page).ok() == Some(entry)
-        });
+        let user =
+            heads.find(|head| !head.is_deleted() && head.maps(&self.image.files, page, &bad.entry));
         if let Some(head) = user {
             let message = format!("page {page} of {}: {what}", head.describe());
             let place = Place {
@@ -138,7 +151,9 @@ impl Walk<'_, '_, '_> {
     }
 
     pub(super) fn claim(&mut self, at: SlotAddr, count: u32, claimant: Claimant) -> Claim {
-        self.in_use(at);
+        if !claimant.is_page() {
+            self.in_use(at);
+        }
         let claim = self.claims.claim(at, count, claimant);
         let is_page = claimant.is_page();
         match claim {

@@ -1,7 +1,7 @@
 //! Pages that are lost: those that a repair gave up, and those that one would give up now.
 
 use crate::check::image::Image;
-use crate::format::entry::{DataEntry, Entry};
+use crate::format::entry::DataEntry;
 use crate::units::{HeadId, PageNo};
 
 /// Most runs of lost pages that are kept for a report.
@@ -70,8 +70,7 @@ impl Lost {
         for head in image.state.heads.values().filter(|head| !head.is_deleted()) {
             let id = head.record.head;
             for (page, entry) in &pages {
-                let is_its =
-                    head.entry(&image.files, *page).ok() == Some(Some(Entry::Data(*entry)));
+                let is_its = head.maps(&image.files, *page, entry);
                 match runs.last_mut() {
                     _ if !is_its => {}
                     Some(run) if run.head == id && run.first.0 + run.count == page.0 => {

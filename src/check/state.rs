@@ -79,7 +79,12 @@ impl Head {
         self.entry_by(files, page, &mut |_| {})
     }
 
-    /// The same, and tells by which nodes; of those the last is the one that cannot be read, if so.
+    /// Whether a page is that one. What cannot be told is not.
+    pub fn maps(&self, files: &Files<'_>, page: PageNo, entry: &DataEntry) -> bool {
+        self.entry(files, page).ok() == Some(Some(Entry::Data(*entry)))
+    }
+
+    /// The same as [`Self::entry`], and tells by which nodes; of those the last is the one that cannot be read, if so.
     pub fn entry_by(
         &self,
         files: &Files<'_>,

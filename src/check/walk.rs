@@ -369,9 +369,14 @@ impl<'a, 's, 'w> Walk<'a, 's, 'w> {
         }
     }
 
+    /// Whether the file of slots is not there, and nothing in it was in use so far.
+    pub(super) fn is_missed(&self, at: SlotAddr) -> bool {
+        self.missing.contains(&at.segment)
+    }
+
     /// Reports the file of slots that are in use, once, if it is not there.
     pub(super) fn in_use(&mut self, at: SlotAddr) {
-        if self.missing.is_empty() || !self.missing.remove(&at.segment) {
+        if !self.missing.remove(&at.segment) {
             return;
         }
         let (code, name) = match self.image.files.packed.pack(at.segment) {

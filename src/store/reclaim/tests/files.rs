@@ -105,6 +105,58 @@ fn a_segment_file_that_nothing_needs_may_be_missing() {
     assert!(codes.contains(&"OF-0202 segment-missing"), "{report}");
 }
 
+/// A volume of which all pages but some were replaced after the checkpoint, perhaps under a snapshot; and what a
+/// reclaim in this state did.
+fn replaced_in_log(kept: u64, snapshot: bool) -> (Region, Store, Contents, Progress) {
+    let region = Region::new();
+    let store = region.open();
+    let mut contents = Contents::new();
+    write(&store, &mut contents, 0, PAGES, 1);
+    settle(&store, &mut contents);
+    if snapshot {
+        store.volume("v").unwrap().create_snapshot("s").unwrap();
+    }
+    for byte in [7, 8, 9] {
+        write(&store, &mut contents, kept, PAGES - kept, byte);
+    }
+    let mut all = Progress::default();
+    for _ in 0..100 {
+        let done = store.0.reclaim_some(Goal::Compact).unwrap();
+        all.dropped_files += done.dropped_files;
+        all.packs += done.packs;
+    }
+    (region, store, contents, all)
+}
+
+#[test]
+fn a_page_that_the_log_has_replaced_need_not_be_there() {
+    // All pages of some segments are replaced, or only most: files are dropped, or packed.
+    for kept in [3, 0] {
+        let (region, _store, contents, done) = replaced_in_log(kept, false);
+        assert!(done.dropped_files > 0, "{done:?}");
+        assert!(done.packs > 0 || kept == 0, "{done:?}");
+        let report = region.fsck_open();
+        assert!(report.is_clean(), "{kept}: {report}");
+        assert!(report.stats.log_batches > 1, "{report}");
+        let crashed = region.with(region.machine.kill());
+        assert_reads(&crashed.open(), &contents, "after a crash");
+    }
+}
+
+#[test]
+fn a_page_that_a_snapshot_has_must_be_there() {
+    let (region, store, ..) = replaced_in_log(0, true);
+    let needed = live(&store.0);
+    let first = needed.segments().next().unwrap();
+    let crashed = region.with(region.machine.kill());
+    let disk = crashed.machine.dir("store");
+    assert!(crashed.fsck().is_clean());
+    disk.remove(&segment_file_name(first)).unwrap();
+    let report = crashed.fsck();
+    let codes: Vec<_> = report.findings.iter().map(|found| found.code).collect();
+    assert!(codes.contains(&"OF-0202 segment-missing"), "{report}");
+}
+
 #[test]
 fn segments_that_a_recovery_could_read_are_never_touched() {
     let region = Region::new();
