@@ -5,7 +5,7 @@
 //! reported, never dropped. A segment that was filled is summed up by the first batch of the
 //! next one, so that its headers need not be read one by one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
@@ -161,21 +161,26 @@ impl<'a> Reader<'a> {
             summaries: HashMap::new(),
             durable_through: from.durable_through.max(from.position.seq),
         };
+        let mut summed_up = HashSet::new();
         let later = segments.list()?.into_iter().rev();
         for segment in later.take_while(|&id| id > from.position.end.segment) {
             let head = read_head(segments, SlotAddr { segment, slot: 1 })?;
             if let Some(head) = head.ok().filter(|head| head.is_authentic(key)) {
-                reader.add_first(head);
+                let is_newest = summed_up.insert(head.header.previous_end.segment);
+                reader.add_first(head, is_newest);
             }
         }
         Ok(reader)
     }
 
-    fn add_first(&mut self, head: BatchHead) {
+    /// Of segments that go on after the same one only the newest knows what was there: the others are of a log
+    /// that was given up, in which the last batch may have been a longer one.
+    fn add_first(&mut self, head: BatchHead, is_newest: bool) {
         self.note(&head);
         let before = before(&head);
         let batch = Batch::of_head(head);
-        if let Some(Ok(Record::Summary(summary))) = Records::new(&batch.records).next() {
+        let first = Records::new(&batch.records).next().filter(|_| is_newest);
+        if let Some(Ok(Record::Summary(summary))) = first {
             self.add_summary(*summary);
         }
         let firsts = self.firsts.entry(before.end).or_default();
