@@ -111,7 +111,7 @@ impl Inner {
         self.writable()?;
         self.fold_all()?;
         let removed = self.remove_deleted()?;
-        let is_new = self.commit.lock().log.position().seq != last.superblock.position.seq;
+        let is_new = self.last_seq() != last.superblock.position.seq;
         let is_idle = !is_new && removed == 0 && why != Why::Forced;
         if is_idle && (last.superblock.clean || !closing) {
             return Ok(());

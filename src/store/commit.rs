@@ -187,6 +187,11 @@ impl Inner {
         Ok(())
     }
 
+    /// The last batch of the log.
+    pub fn last_seq(&self) -> Seq {
+        self.commit.lock().log.position().seq
+    }
+
     /// Flushes if so many segments wait for it that their descriptors could run out.
     pub fn flush_if_due(&self) -> Result<()> {
         let waiting = self.commit.lock().unsynced.len();
@@ -203,7 +208,7 @@ impl Inner {
             return Ok(());
         }
         self.counters.flushes.add(1);
-        let wanted = self.commit.lock().log.position().seq;
+        let wanted = self.last_seq();
         let Some(turn) = self.synced.turn(wanted, || self.usable())? else {
             return Ok(());
         };

@@ -141,15 +141,16 @@ impl Options {
     }
 
     /// Whether a thread of the store gives space back while it is open, as it is by default; with no
-    /// workers there is no such thread. [`Store::reclaim`] does it at once.
+    /// workers there is no such thread. It does so when the store takes more than it may, and when nothing was
+    /// written for a moment, for what is written next. [`Store::reclaim`] does it at once.
     pub fn auto_reclaim(mut self, auto: bool) -> Self {
         self.auto_reclaim = auto;
         self
     }
 
     /// Most bytes a second, on average, that the store's thread reads to remove what is deleted and copies to give
-    /// space back; 0 is no bound, as by default. Whoever writes still helps when the store takes far more than
-    /// its target, and [`Store::reclaim`] does not wait.
+    /// space back; 0 is no bound, as by default. Whoever writes is still held up, and then helps, when the store takes
+    /// far more than its target, and [`Store::reclaim`] does not wait.
     pub fn reclaim_rate(mut self, bytes: u64) -> Self {
         self.reclaim_rate = (bytes > 0).then_some(bytes);
         self

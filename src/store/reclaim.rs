@@ -42,6 +42,8 @@ pub(super) enum Goal {
     Target,
     /// The store takes no more than it may. What it may take is kept where new segments can be made of it.
     Calm,
+    /// The same before it is needed: so much less that what writes take until the next checkpoint has room.
+    Ahead,
     /// Everything that can be won by packing is won.
     Compact,
     /// The same, for a store that is short of room and has just made spares: they stay.
@@ -166,10 +168,16 @@ impl Inner {
     }
 
     fn policy(&self, goal: Goal) -> Policy {
-        let slack = self.slack_len(self.commit.lock().used_len);
+        let used_len = self.commit.lock().used_len;
+        let slack = self.slack_len(used_len);
         let (space_target, slack) = match goal {
-            Goal::Target | Goal::Calm => {
-                let slack = slack.saturating_sub(self.entitled_by_waiting());
+            Goal::Target | Goal::Calm | Goal::Ahead => {
+                let ahead = if goal == Goal::Ahead {
+                    ahead_len(used_len)
+                } else {
+                    0
+                };
+                let slack = slack.saturating_sub(self.entitled_by_waiting() + ahead);
                 (self.space_target, slack / SLOT_LEN as u64)
             }
             Goal::Compact | Goal::Relief => (0.0, 0),
@@ -178,7 +186,11 @@ impl Inner {
             space_target,
             slack,
             segment_slots: self.segments.geometry().segment_slots.into(),
-            punch_min: PUNCH_SLOTS_MIN,
+            // Ahead nothing is punched: without holes a file can be used again as it is.
+            punch_min: match goal {
+                Goal::Ahead => u32::MAX,
+                _ => PUNCH_SLOTS_MIN,
+            },
             punches_late: goal == Goal::Calm,
             parts_max: PARTS_MAX as u64,
         }
@@ -190,7 +202,7 @@ impl Inner {
     /// of a new one (`docs/decisions/0008`).
     fn spares_max_now(&self, files: &[FileState], goal: Goal) -> usize {
         let reserve = self.segments.reserve() + 1;
-        if goal != Goal::Calm {
+        if !matches!(goal, Goal::Calm | Goal::Ahead) {
             return reserve;
         }
         let used_len = self.commit.lock().used_len;
@@ -200,7 +212,7 @@ impl Inner {
         // Here all spares are to find room, not only what is beside those that are there.
         let policy = Policy {
             slack: (log_bound(used_len) + SLACK_LEN) / SLOT_LEN as u64,
-            ..self.policy(goal)
+            ..self.policy(Goal::Calm)
         };
         let most = spares_max(files, &policy, reserve as u64, wanted);
         usize::try_from(most).unwrap_or(usize::MAX)
@@ -385,7 +397,7 @@ impl Inner {
         let parts: Vec<PackPart> = parts.filter(|part| !part.runs.is_empty()).collect();
         let slots: u32 = parts.iter().map(PackPart::slot_count).sum();
         // Each pack's record takes a number, so this one is above those of all packs before.
-        let id = PackId(self.commit.lock().log.position().seq.0 + 1);
+        let id = PackId(self.last_seq().0 + 1);
         let record = match self.segments.write_pack(id, parts) {
             Err(error @ (Error::Corrupt { .. } | Error::Io { .. })) => {
                 reclaim.unreadable.extend(victims);
@@ -449,6 +461,11 @@ impl Inner {
         reclaim.protected = Some((generations, first));
         Ok(first)
     }
+}
+
+/// What a store of so many bytes has room for when space was given back ahead: the log until the next checkpoint.
+pub(super) fn ahead_len(used_len: u64) -> u64 {
+    log_bound(used_len)
 }
 
 /// The number of the segment that the live slots of a file were written in, on average.

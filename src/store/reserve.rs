@@ -330,7 +330,7 @@ impl Inner {
             let last = &self.checkpoint.lock().superblock;
             last.clean.then_some(last.position.seq)
         };
-        if closed_at == Some(self.commit.lock().log.position().seq) {
+        if closed_at == Some(self.last_seq()) {
             return;
         }
         // What fails here fails in the checkpoint, too, or does not matter to it.

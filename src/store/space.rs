@@ -1,15 +1,22 @@
 //! When space is given back: by hand, by the store's thread, or by who writes faster than that.
 
+use std::time::Duration;
+
 use crate::error::Result;
 use crate::store::inner::Inner;
-use crate::store::reclaim::{Goal, Progress};
+use crate::store::reclaim::{Goal, Progress, ahead_len};
 use crate::sync::Ordering;
 use crate::units::SLOT_LEN;
 
 /// Checkpoints after which this process knows of all dead nodes that a superblock needs.
 const CHECKPOINTS: u64 = 2;
-/// Whoever writes helps when the store takes so much more than it should.
+/// Whoever writes is held up when the store takes so much more than it should: less than is won by some packs, after
+/// which the store's thread may just be.
 const CROWD_LEN: u64 = 32 << 20;
+/// Beyond that, over so many bytes, the longer the more there are, until writers have to help.
+const BRAKE_LEN: u64 = 128 << 20;
+/// How long a change is held up at the end of that.
+const BRAKE_MAX: Duration = Duration::from_millis(10);
 
 /// What a step of the store's thread did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +25,8 @@ pub(super) struct Step {
     pub is_more: bool,
     /// Bytes that were copied.
     pub moved_bytes: u64,
+    /// Packs that were made.
+    pub packs: u64,
 }
 
 /// What giving space back did.
@@ -88,20 +97,26 @@ impl Inner {
         // In this order: what is written from here on is in protected segments, and what is dead
         // now is durably so after the flush.
         let protected = self.first_protected()?;
-        let (held, live) = {
-            let state = self.state.read();
-            (state.space().held(), state.space().live().len())
-        };
+        let held = self.state.read().space().held();
         self.flush()?;
         let progress = self.reclaim_step(&held, protected, goal)?;
         if progress.is_done {
             self.restock()?;
         }
-        let used_len = self.commit.lock().used_len;
-        let target = (live * SLOT_LEN as u64) as f64 * self.space_target;
-        let limit = target as u64 + self.slack_len(used_len) + CROWD_LEN;
+        let mut limit = self.may_take_len() + CROWD_LEN;
+        if progress.is_done {
+            // It is the log that takes the space: nothing to win before the next checkpoint.
+            limit = limit.max(self.commit.lock().used_len + CROWD_LEN);
+        }
         self.crowded_len.store(limit, Ordering::Relaxed);
         Ok(progress)
+    }
+
+    /// Bytes that the store may take.
+    fn may_take_len(&self) -> u64 {
+        let live_len = self.state.read().space().live().len() * SLOT_LEN as u64;
+        let used_len = self.commit.lock().used_len;
+        (live_len as f64 * self.space_target) as u64 + self.slack_len(used_len)
     }
 
     /// A step of the store's thread.
@@ -109,11 +124,19 @@ impl Inner {
         if !self.auto_reclaim {
             return Ok(Step::default());
         }
-        let progress = self.reclaim_some(Goal::Calm)?;
-        Ok(Step {
-            is_more: !progress.is_done,
-            moved_bytes: progress.moved_bytes,
-        })
+        self.reclaim_some(Goal::Calm).map(Step::of)
+    }
+
+    /// Whether so much of what writes may take was taken that it should be given back while nobody writes: not each time
+    /// that a few pages were written, or as many would be copied.
+    pub fn needs_room_ahead(&self) -> bool {
+        let used_len = self.commit.lock().used_len;
+        self.auto_reclaim && used_len + ahead_len(used_len) * 3 / 4 > self.may_take_len()
+    }
+
+    /// A step of the store's thread while nobody writes, so that the next writes need not wait for it.
+    pub fn reclaim_ahead(&self) -> Result<Step> {
+        self.reclaim_some(Goal::Ahead).map(Step::of)
     }
 
     /// How long the store's thread rests after it has read or copied so much.
@@ -122,21 +145,38 @@ impl Inner {
         self.reclaim_rate.map_or(0, rest_ms)
     }
 
-    /// Lets whoever writes help if the store's thread cannot keep up.
+    /// Holds whoever writes up if the store's thread cannot keep up, a little at each change, so that none waits
+    /// long; lets them help if that is of no use.
     pub fn reclaim_if_crowded(&self) -> Result<()> {
-        if self.bell.is_none() || !self.auto_reclaim {
+        let Some(bell) = self.bell.as_ref().filter(|_| self.auto_reclaim) else {
             return Ok(());
-        }
+        };
         let used_len = self.commit.lock().used_len;
-        if used_len > self.crowded_len.load(Ordering::Relaxed) {
-            let progress = self.reclaim_some(Goal::Calm)?;
-            if progress.is_done {
-                // It is the log that takes the space: nothing to win before the next checkpoint.
-                self.crowded_len
-                    .store(used_len + CROWD_LEN, Ordering::Relaxed);
-            }
+        let over = used_len.saturating_sub(self.crowded_len.load(Ordering::Relaxed));
+        if over > BRAKE_LEN {
+            return self.reclaim_some(Goal::Calm).map(drop);
+        }
+        if over > 0 {
+            bell.reclaim_due();
+            std::thread::sleep(brake(over));
         }
         Ok(())
+    }
+}
+
+/// How long a change is held up in a store that takes so much more than it may: hardly at all at first.
+fn brake(over: u64) -> Duration {
+    let part = over as f64 / BRAKE_LEN as f64;
+    BRAKE_MAX.mul_f64((part * part).min(1.0))
+}
+
+impl Step {
+    fn of(progress: Progress) -> Self {
+        Self {
+            is_more: !progress.is_done,
+            moved_bytes: progress.moved_bytes,
+            packs: progress.packs,
+        }
     }
 }
 
@@ -149,3 +189,6 @@ impl Reclaimed {
         self.recycled_bytes += progress.recycled_bytes;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The thread that makes checkpoints when they are due, so that no writer has to, and that syncs
 //! segments as they fill up, so that a flush after many writes finds most of them durable. When there is
-//! nothing more urgent it removes deleted heads and gives space back, no faster than it may.
+//! nothing more urgent it removes deleted heads and gives space back, no faster than it may; once nobody has written
+//! for a moment, it gives back ahead what the next writes will take.
 
 use std::ops::Range;
 use std::thread::JoinHandle;
@@ -9,7 +10,10 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::store::inner::Inner;
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
-use crate::units::Location;
+use crate::units::{Location, Seq};
+
+/// Nobody writes if nothing was appended for so long.
+const QUIET_MS: u64 = 250;
 
 /// An open store and its thread. When the last handle goes, the thread ends before the store
 /// does, and before the lock on its directory is released.
@@ -32,6 +36,10 @@ struct Rung {
     flush: bool,
     removal: bool,
     reclaim: bool,
+    /// Something was written since the store was last looked at while nobody wrote.
+    noise: bool,
+    /// Nobody writes, and space is to be given back ahead.
+    ahead: bool,
     stop: bool,
     /// Removal and reclaim rest from the one time to the other, in milliseconds.
     rest: Range<u64>,
@@ -44,6 +52,8 @@ enum Due {
     Flush,
     Removal,
     Reclaim,
+    Quiet,
+    Ahead,
 }
 
 impl Bell {
@@ -56,7 +66,7 @@ impl Bell {
     /// Says that a segment is full.
     pub fn flush_due(&self) {
         let mut state = self.state.lock();
-        (state.flush, state.reclaim) = (true, true);
+        (state.flush, state.reclaim, state.noise) = (true, true, true);
         self.rung.notify_one();
     }
 
@@ -64,6 +74,16 @@ impl Bell {
     pub fn reclaim_due(&self) {
         self.state.lock().reclaim = true;
         self.rung.notify_one();
+    }
+
+    /// Says that somebody may still be writing.
+    fn noise(&self) {
+        self.state.lock().noise = true;
+    }
+
+    /// Says that space is to be given back ahead.
+    fn ahead(&self) {
+        self.state.lock().ahead = true;
     }
 
     /// Says that heads were deleted.
@@ -102,14 +122,22 @@ impl Bell {
             if rest_ms == 0 && std::mem::take(&mut state.reclaim) {
                 return Some(Due::Reclaim);
             }
+            if rest_ms == 0 && std::mem::take(&mut state.ahead) {
+                return Some(Due::Ahead);
+            }
             const BUG: &str = "BUG: a thread panicked with this lock";
-            state = match state.removal || state.reclaim {
-                true => {
-                    let rest = Duration::from_millis(rest_ms);
-                    self.rung.wait_timeout(state, rest).expect(BUG).0
-                }
-                false => self.rung.wait(state).expect(BUG),
-            };
+            let is_resting = state.removal || state.reclaim || state.ahead;
+            if !is_resting && !state.noise {
+                state = self.rung.wait(state).expect(BUG);
+                continue;
+            }
+            let wait_ms = if is_resting { rest_ms } else { QUIET_MS };
+            let wait = Duration::from_millis(wait_ms);
+            let (rung, waited) = self.rung.wait_timeout(state, wait).expect(BUG);
+            state = rung;
+            if !is_resting && waited.timed_out() && std::mem::take(&mut state.noise) {
+                return Some(Due::Quiet);
+            }
         }
     }
 }
@@ -140,6 +168,7 @@ fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
     let location = Location::Directory(inner.disk.describe());
     let work = move || {
         let Some(bell) = &inner.bell else { return };
+        let mut seen = inner.last_seq();
         while let Some(due) = bell.wait(|| inner.clock.now_ms()) {
             // Whatever is wrong, a writer meets it too: the store is poisoned, or the log grows
             // until writers make the checkpoint themselves.
@@ -155,6 +184,28 @@ fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
                 Due::Reclaim => inner.reclaim_in_background().map(|done| {
                     if done.is_more {
                         bell.reclaim_due();
+                    }
+                    bell.rest(inner.clock.now_ms(), inner.rest_ms(done.moved_bytes));
+                }),
+                Due::Quiet if inner.last_seq() != seen => {
+                    seen = inner.last_seq();
+                    bell.noise();
+                    Ok(())
+                }
+                Due::Quiet => {
+                    if inner.needs_room_ahead() {
+                        bell.ahead();
+                    }
+                    Ok(())
+                }
+                Due::Ahead => inner.reclaim_ahead().map(|done| {
+                    // Each pack has a record in the log; what else is new was written by somebody.
+                    let expected = Seq(seen.0 + done.packs);
+                    seen = inner.last_seq();
+                    match seen == expected {
+                        true if done.is_more => bell.ahead(),
+                        true => {}
+                        false => bell.noise(),
                     }
                     bell.rest(inner.clock.now_ms(), inner.rest_ms(done.moved_bytes));
                 }),

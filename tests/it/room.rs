@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use offshoot::{Error, Options, Quota, Store};
 
-use crate::fixture::{Fixture, PAGE, Sim, page, page_byte};
+use crate::fixture::{Fixture, PAGE, Rng, Sim, page, page_byte};
 
 const SEGMENT: u64 = 1 << 20;
 
@@ -123,6 +123,39 @@ fn what_a_deleted_volume_took_comes_back_by_itself() {
     until(|| store.space().unwrap().allocated_bytes < 20 << 20);
     assert!(taken > 96 << 20);
     assert_eq!(store.space().unwrap().page_bytes, 0);
+}
+
+/// Pages at random until the store has taken nearly all that it may beside its target: for so little nothing is
+/// copied while somebody writes.
+#[test]
+fn what_the_next_writes_take_is_given_back_while_nobody_writes() {
+    const LIVE: u64 = 48 << 20;
+    const TAKEN: u64 = (LIVE * 5 / 4) + (176 << 20);
+    let fixture = Fixture::new();
+    let options = Options::new().segment_len(4 << 20).workers(1);
+    let store = options.create(fixture.path(), fixture.kms.clone()).unwrap();
+    let volume = store.create_volume("db", LIVE, &fixture.key).unwrap();
+    volume.write_all_at(&vec![1; LIVE as usize], 0).unwrap();
+    let used = || store.quota().unwrap().used_bytes;
+    let mut random = Rng(7);
+    let mut write = || {
+        for _ in 0..64 {
+            let at = random.below(LIVE / PAGE) * PAGE;
+            volume.write_all_at(&page(2), at).unwrap();
+        }
+    };
+    while used() < TAKEN {
+        write();
+    }
+    until(|| used() < TAKEN - (24 << 20));
+    until(|| store.stats().unwrap().moved_bytes > 0);
+    // Nor does it grow if nobody rests.
+    for _ in 0..1_200 {
+        write();
+        assert!(used() < TAKEN + (192 << 20));
+    }
+    drop((volume, store));
+    assert_eq!(fixture.open().volumes().len(), 1);
 }
 
 #[test]

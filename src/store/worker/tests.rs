@@ -21,6 +21,23 @@ fn what_is_not_urgent_rests_and_what_is_does_not() {
 }
 
 #[test]
+fn after_noise_comes_quiet_and_then_what_is_done_ahead_after_all_else() {
+    let bell = Bell::default();
+    bell.flush_due();
+    assert_eq!(bell.wait(|| 0), Some(Due::Flush));
+    assert_eq!(bell.wait(|| 0), Some(Due::Reclaim));
+    assert_eq!(bell.wait(|| 0), Some(Due::Quiet));
+    bell.ahead();
+    bell.reclaim_due();
+    bell.rest(0, 10);
+    assert_eq!(bell.wait(|| 10), Some(Due::Reclaim));
+    assert_eq!(bell.wait(|| 10), Some(Due::Ahead));
+    // Nothing was written since.
+    bell.stop();
+    assert_eq!(bell.wait(|| 10), None);
+}
+
+#[test]
 fn the_end_does_not_wait_for_a_rest() {
     let bell = Bell::default();
     bell.reclaim_due();

@@ -205,7 +205,8 @@ fn every_head_reads_right_whatever_is_reclaimed_in_between() {
                 let number = round * 60 + number;
                 act(&store, &region.key, &mut heads, &random, number);
                 if random.below(4) == 0 {
-                    let goal = [Goal::Target, Goal::Calm, Goal::Compact][random.below(3)];
+                    let goals = [Goal::Target, Goal::Calm, Goal::Ahead, Goal::Compact];
+                    let goal = goals[random.below(goals.len())];
                     packs += step(&store, goal).unwrap().packs;
                 }
             }
