@@ -133,7 +133,7 @@ impl Options {
         self
     }
 
-    /// How much a store may take of the disk as a multiple of what is live, beside its log and 128 MiB:
+    /// How much a store may take of the disk as a multiple of what is live, beside its log and 192 MiB:
     /// 1.35 by default, at least 1.05. Less costs more copying: see `docs/decisions/`.
     pub fn space_target(mut self, ratio: f64) -> Self {
         self.space_target = if ratio >= 1.05 { ratio } else { 1.05 };

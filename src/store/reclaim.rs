@@ -24,11 +24,14 @@ use crate::sync::Ordering;
 use crate::units::{PackId, SLOT_LEN, SegmentId};
 
 /// What a store may take beside its target and the log that is to be rolled forward before it packs: a
-/// segment that is made ahead, and one that is being filled. The next one and a pack come on top.
-const SLACK_LEN: u64 = 128 << 20;
+/// segment that is made ahead, one that is being filled, and the next one. A pack comes on top, and what writers take
+/// while they are held up.
+const SLACK_LEN: u64 = 192 << 20;
 /// Of what waits for checkpoints so much is taken out of the target, as a part of the log's bound: more than
-/// changes let go of between two checkpoints. At least `SLACK_LEN`.
+/// changes let go of between two checkpoints.
 const WAITING_SHARE: u64 = 4;
+/// At least so much of it.
+const WAITING_LEN_MIN: u64 = 128 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
 const PUNCH_SLOTS_MIN: u32 = 16;
 /// What one step does at most, if it does not pack.
@@ -224,7 +227,7 @@ impl Inner {
     fn entitled_by_waiting(&self) -> u64 {
         let waiting = self.state.read().space().waiting_count() * SLOT_LEN as u64;
         let most = log_bound(self.commit.lock().used_len) / WAITING_SHARE;
-        (waiting.min(most.max(SLACK_LEN)) as f64 * self.space_target) as u64
+        (waiting.min(most.max(WAITING_LEN_MIN)) as f64 * self.space_target) as u64
     }
 
     /// What the files of segments and packs may take beside the target, in a store of so many bytes:

@@ -130,7 +130,7 @@ fn what_a_deleted_volume_took_comes_back_by_itself() {
 #[test]
 fn what_the_next_writes_take_is_given_back_while_nobody_writes() {
     const LIVE: u64 = 48 << 20;
-    const TAKEN: u64 = (LIVE * 5 / 4) + (176 << 20);
+    const TAKEN: u64 = (LIVE * 5 / 4) + (240 << 20);
     let fixture = Fixture::new();
     let options = Options::new().segment_len(4 << 20).workers(1);
     let store = options.create(fixture.path(), fixture.kms.clone()).unwrap();
