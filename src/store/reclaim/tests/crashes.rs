@@ -8,12 +8,19 @@ use crate::sync::Mutex;
 
 /// Runs reclaim to its end, with a copy of the machine at every sync.
 fn stages(region: &Region, store: &Store) -> Vec<SimMachine> {
+    stages_of(region, || {
+        reclaim(store, Goal::Compact);
+    })
+}
+
+/// A copy of the machine at every sync of something, and at its end.
+fn stages_of(region: &Region, act: impl FnOnce()) -> Vec<SimMachine> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let hook = seen.clone();
     region
         .machine
         .on_barrier(move |machine| hook.lock().push(machine.clone()));
-    reclaim(store, Goal::Compact);
+    act();
     region.machine.clear_hooks();
     let mut stages = std::mem::take(&mut *seen.lock());
     stages.push(region.machine.kill());
@@ -43,6 +50,34 @@ fn every_crash_in_reclaim_leaves_every_page() {
     let contents = churned(&store);
     let stages = stages(&region, &store);
     assert!(stages.len() > 8);
+    assert_survive(&region, &stages, &contents);
+}
+
+/// What the thread of a store does: it makes no checkpoints, so those that there are name what the log has replaced.
+#[test]
+fn every_crash_in_reclaim_between_checkpoints_leaves_every_page() {
+    let region = Region::new();
+    let store = region.open();
+    let mut contents = churned(&store);
+    for (page, byte) in (0..PAGES).zip(30..).filter(|(page, _)| page % 9 != 4) {
+        write(&store, &mut contents, page, 1, byte);
+    }
+    store.flush().unwrap();
+    let made = store.stats().unwrap().checkpoints;
+    let mut packs = 0;
+    let stages = stages_of(&region, || {
+        let mut is_done = false;
+        while !is_done {
+            let done = store.0.reclaim_some(Goal::Compact).unwrap();
+            (is_done, packs) = (done.is_done, packs + done.packs);
+        }
+    });
+    assert!(packs > 0);
+    assert_eq!(store.stats().unwrap().checkpoints, made);
+    assert_survive(&region, &stages, &contents);
+}
+
+fn assert_survive(region: &Region, stages: &[SimMachine], contents: &Contents) {
     let mut states = HashSet::new();
     let mut checked = 0;
     for (number, stage) in stages.iter().enumerate() {
@@ -52,12 +87,12 @@ fn every_crash_in_reclaim_leaves_every_page() {
             let is_torn = matches!(crash.writes, WriteChoice::Torn { .. });
             if (!is_torn || index % 16 == 0) && states.insert(machine.fingerprint()) {
                 let when = format!("stage {number} {crash:?}");
-                assert_survives(&region, machine, &contents, &when);
+                assert_survives(region, machine, contents, &when);
                 checked += 1;
             }
         }
         let when = format!("stage {number}, killed");
-        assert_survives(&region, stage.kill(), &contents, &when);
+        assert_survives(region, stage.kill(), contents, &when);
     }
     assert!(checked > 100, "{checked}");
 }
