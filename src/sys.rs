@@ -1,17 +1,20 @@
-//! Mapped files and locked memory, behind the library's only `unsafe`.
+//! Mapped files, locked memory, and what no safe library offers of the system, behind the library's only `unsafe`.
 //!
 //! Invariant: no reference to mapped bytes ever exists. Other processes may change a mapped file
 //! at any time, so bytes are copied out, and the copy is what a caller verifies and uses.
 #![expect(
     unsafe_code,
-    reason = "a mapped page can only be read, and memory only be locked, through a raw pointer"
+    reason = "a mapped page can only be read, and memory only be locked, through a raw pointer, and one system call \
+              has no safe wrapper"
 )]
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::ptr;
 
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::io::Errno;
 use rustix::mm::Advice;
 
 /// A file mapped for reading.
@@ -79,6 +82,24 @@ pub fn keep_in_memory(bytes: &[u8]) {
     let _ = left_out;
 }
 
+/// Writes what is dirty of a range of a file to the disk and waits for that, without a flush of the
+/// disk's cache or the file's metadata: nothing is durable by that (`sync_file_range(2)`).
+pub fn write_back(file: &File, offset: u64, len: u64) -> rustix::io::Result<()> {
+    let bad = |_| Errno::INVAL;
+    let (offset, len) = (
+        i64::try_from(offset).map_err(bad)?,
+        i64::try_from(len).map_err(bad)?,
+    );
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: it takes no pointer, and the descriptor is open as long as `file` is borrowed.
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -113,6 +134,16 @@ mod tests {
         let mut buf = [0; 3];
         map.copy_out(&mut buf, 100).unwrap();
         assert_eq!(&buf, b"new");
+    }
+
+    #[test]
+    fn a_range_is_written_back_and_one_that_cannot_be_is_an_error() {
+        let file = file(&[7; 10_000]);
+        for (offset, len) in [(0, 10_000), (4096, 1), (1 << 20, 4096)] {
+            write_back(&file, offset, len).unwrap();
+        }
+        let refused = write_back(&file, u64::MAX, 1);
+        assert_eq!(refused, Err(Errno::INVAL));
     }
 
     #[test]

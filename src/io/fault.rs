@@ -249,6 +249,11 @@ impl DiskFile for FaultFile {
         self.inner.keep_room(end)
     }
 
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        // No fault: if it fails, that is as if the write before had failed.
+        self.inner.write_back(offset, len)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.faults.pass(Class::Sync)?;
         // Spelled so that a search for who decides to sync does not find who only passes it on.

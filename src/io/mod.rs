@@ -128,6 +128,14 @@ pub trait DiskFile: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Has a range that was written reach the disk before this returns, a little at a time, so that a later
+    /// sync finds little to do and syncs of other files do not wait behind all of it. Nothing is
+    /// durable by that. Does nothing where the system cannot.
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
     /// Makes its bytes and its length durable.
     fn sync(&self) -> io::Result<()>;
 

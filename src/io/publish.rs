@@ -125,6 +125,7 @@ fn zero(file: &dyn DiskFile, len: u64) -> io::Result<()> {
             .len()
             .min(usize::try_from(len - offset).unwrap_or(usize::MAX));
         file.write_all_at(&zeroes[..count], offset)?;
+        file.write_back(offset, count as u64)?;
         offset += count as u64;
     }
     Ok(())

@@ -22,7 +22,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::io::{Access, Disk, DiskFile, Lock, LockGuard, Map, check_file_len, check_name};
 use crate::source::{Clock, Random};
 use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::sys::RawMap;
+use crate::sys::{self, RawMap};
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
@@ -261,6 +261,9 @@ const GAP_LEN: usize = 32 << 10;
 /// A read of so many bytes is a long one.
 const LONG_LEN: usize = 32 << 10;
 
+/// So much is written back at once: a sync of another file waits for no more than that.
+const WRITE_BACK_LEN: u64 = 256 << 10;
+
 /// An open file of a [`RealDisk`].
 #[derive(Debug)]
 struct RealFile {
@@ -337,6 +340,20 @@ impl DiskFile for RealFile {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset.saturating_add(len);
+        let mut start = offset;
+        while start < end {
+            let len = WRITE_BACK_LEN.min(end - start);
+            match retry_on_intr(|| sys::write_back(&self.file, start, len)) {
+                Err(Errno::INVAL | Errno::NOSYS | Errno::SPIPE) => return Ok(()),
+                written => written?,
+            }
+            start += len;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -6,6 +6,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
 use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors};
+use crate::segment::kept::Kept;
 use crate::segment::spare::Spares;
 use crate::segment::table::{Place, Salt, Table};
 use crate::sync::Arc;
@@ -23,6 +24,7 @@ pub struct Segments {
     open_max: usize,
     pub(super) table: Table,
     pub(super) spares: Spares,
+    pub(super) kept: Kept,
 }
 
 /// An open segment file.
@@ -49,6 +51,7 @@ impl Segments {
             open_max,
             table: Table::new(open_max),
             spares: Spares::default(),
+            kept: Kept::default(),
         }
     }
 

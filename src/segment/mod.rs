@@ -6,6 +6,7 @@
 
 mod bulk;
 mod file;
+mod kept;
 mod pack;
 mod seal;
 mod space;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::error::{Damage, Error, Result};
 use crate::format::pack::{PackIndex, PackPart, PackRecord, pack_file_name, pack_of_file};
 use crate::format::segment::segment_file_name;
-use crate::io::{DiskFile, Map, publish};
+use crate::io::{Access, DiskFile, Map, publish};
 use crate::segment::file::{Segment, Segments, corrupt_file, io_error, offset};
 use crate::segment::pack::Pack;
 use crate::segment::table::{FileId, Place};
@@ -17,6 +17,10 @@ use crate::units::{Location, PackId, SLOT_LEN, SegmentId, SlotAddr};
 
 /// Most slots that are copied at once.
 const COPY_SLOTS: u32 = 256;
+/// Bytes of a file that are punched at once.
+const PUNCH_LEN: u64 = 1 << 20;
+/// Of a file that is to be removed so much is left to the removal, 1 slot in so many.
+const HEAD_SHARE: u32 = 16;
 /// Look-ups of a segment whose file is taken away meanwhile, again and again.
 const LOOK_UPS: usize = 3;
 
@@ -208,7 +212,11 @@ impl Segments {
         // What cannot be read is told as such, not as a failed write.
         let mut unread = None;
         let mut fill = |file: &dyn DiskFile| self.copy_parts(&index, file, &mut unread);
-        let made = publish::publish_with(&*self.disk, &name, len, &mut fill);
+        let made = self.pack_into_kept(&name, len, &mut fill);
+        let made = match made.transpose() {
+            Some(made) => made,
+            None => publish::publish_with(&*self.disk, &name, len, &mut fill),
+        };
         let made = match made {
             // What it replaces is given back, so the reserve gets more than it gives.
             Err(full) if full.kind() == io::ErrorKind::StorageFull => {
@@ -252,6 +260,8 @@ impl Segments {
             // Runs are short, and many writes of a slot each would be slow.
             if bytes.len() >= COPY_SLOTS as usize * SLOT_LEN {
                 file.write_all_at(&bytes, written)?;
+                // Else a sync of the log would wait for the whole pack, tens of milliseconds.
+                file.write_back(written, bytes.len() as u64)?;
                 written += bytes.len() as u64;
                 bytes.clear();
             }
@@ -267,16 +277,9 @@ impl Segments {
         mut fill: impl FnMut(&dyn DiskFile) -> io::Result<()>,
         full: io::Error,
     ) -> io::Result<Arc<dyn DiskFile>> {
-        let rest = offset(self.geometry.segment_slots) - len;
         let taken = self.take_for(name, |file| {
             fill(file)?;
-            match rest > 0 {
-                true => file.punch(len, rest).or_else(|error| match error.kind() {
-                    io::ErrorKind::Unsupported => Ok(()),
-                    _ => Err(error),
-                }),
-                false => Ok(()),
-            }
+            punch_rest(file, len)
         })?;
         taken.ok_or(full)
     }
@@ -284,13 +287,34 @@ impl Segments {
     /// Takes a file away, and forgets the virtual segments that are in it. Nothing may need their
     /// slots any more.
     pub fn remove(&self, file: FileId) -> Result<()> {
+        if !self.table.close(file) {
+            self.empty(&file.name());
+        }
         self.remove_file(file)?;
+        self.forget_file(file);
+        Ok(())
+    }
+
+    /// Forgets the virtual segments that are in a file.
+    pub(super) fn forget_file(&self, file: FileId) {
         match file {
             FileId::Segment(segment) if self.is_packed(segment) => {}
             FileId::Segment(segment) => self.table.forget(segment),
             FileId::Pack(pack) => self.table.forget_pack(pack),
         }
-        Ok(())
+    }
+
+    /// Gives most of the space of a file back that nobody reads any more, little by little: where the file system
+    /// discards what it frees, writes of others wait for as much as is discarded at once. The
+    /// first slots stay, so that it still is a segment or a pack if the machine fails before it
+    /// is removed.
+    pub(super) fn empty(&self, name: &str) {
+        let Ok(file) = self.disk.open(name, Access::ReadWrite) else {
+            return;
+        };
+        let first = offset((self.geometry.segment_slots / HEAD_SHARE).max(1));
+        // What this does not give back, the file's removal does.
+        let _ = file.len().and_then(|end| punch(&*file, first..end));
     }
 
     /// Forgets a virtual segment that has no file.
@@ -316,8 +340,7 @@ impl Segments {
             return Ok(());
         };
         let holder = self.holder(segment, self.table.place(segment))?;
-        let len = offset(slots.end) - offset(slots.start);
-        let punched = holder.file().punch(offset(slots.start), len);
+        let punched = punch(&**holder.file(), offset(slots.start)..offset(slots.end));
         punched.map_err(|error| {
             let location = Location::File(file.name());
             io_error("punch a hole into", location, error, &*self.disk)
@@ -346,6 +369,24 @@ impl Segments {
 }
 
 /// The slots of parts in their order, a chunk at a time.
+fn punch(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+    let mut start = range.start;
+    while start < range.end {
+        let len = PUNCH_LEN.min(range.end - start);
+        file.punch(start, len)?;
+        start += len;
+    }
+    Ok(())
+}
+
+/// Gives back what a file has behind its first bytes; where the file system cannot, it stays.
+pub(super) fn punch_rest(file: &dyn DiskFile, len: u64) -> io::Result<()> {
+    match punch(file, len..file.len()?) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        punched => punched,
+    }
+}
+
 fn chunks(parts: &[PackPart]) -> impl Iterator<Item = (SlotAddr, u32)> + '_ {
     let runs = parts
         .iter()

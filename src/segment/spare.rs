@@ -187,6 +187,7 @@ impl Segments {
     pub fn remove_spares(&self, spares_max: usize) -> Result<()> {
         while let Some(spare) = self.pop(spares_max.max(self.reserve())) {
             let name = spare_file_name(spare);
+            self.empty(&name);
             match self.disk.remove(&name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     let location = Location::File(name);
@@ -207,7 +208,7 @@ impl Segments {
         };
         let name = file.name();
         let is_enough = |state: &State| state.numbers.len() >= spares_max;
-        if is_enough(&self.spares.0.lock()) || !self.is_whole(&name) || self.table.close(segment) {
+        if is_enough(&self.spares.0.lock()) || !self.is_whole(&name) || self.table.close(file) {
             return Ok(false);
         }
         let number = self.spares.0.lock().new_number();

@@ -243,8 +243,29 @@ impl Table {
         }
     }
 
-    /// Closes the file of a segment, and says whether somebody holds it all the same.
-    pub(super) fn close(&self, id: SegmentId) -> bool {
+    /// Closes a file, and says whether somebody holds it all the same.
+    pub(super) fn close(&self, file: FileId) -> bool {
+        match file {
+            FileId::Segment(segment) => self.close_segment(segment),
+            FileId::Pack(pack) => self.close_pack(pack),
+        }
+    }
+
+    fn close_pack(&self, id: PackId) -> bool {
+        let mut state = self.state.write();
+        let open = state.packs.get_mut(&id).map(|pack| &mut pack.open);
+        let held = |open: &Open<Pack>| Arc::strong_count(&open.file) > 1;
+        let Some(open) = open.filter(|open| !open.as_ref().is_some_and(held)) else {
+            return state.packs.contains_key(&id);
+        };
+        let closed = open.take();
+        state.open.retain(|&open| open != FileId::Pack(id));
+        drop(state);
+        drop(closed);
+        false
+    }
+
+    fn close_segment(&self, id: SegmentId) -> bool {
         let mut state = self.state.write();
         state.open.retain(|&open| open != FileId::Segment(id));
         let closed = state.known.get_mut(&id).and_then(Known::close);

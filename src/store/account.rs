@@ -71,13 +71,14 @@ impl Inner {
         let state = self.state.read();
         let (live, held) = (state.space().live(), state.space().held());
         let nodes = state.lineage().live().nodes * slot_len;
+        let spare_len = self.segments.spare_len() + self.segments.kept_len();
         let mut info = SpaceInfo {
             page_bytes: (live.len() * slot_len).saturating_sub(nodes),
             node_bytes: nodes,
             deleted_heads: state.deleted().count() as u64,
             is_settled: state.is_settled(),
-            spare_bytes: self.segments.spare_len(),
-            allocated_bytes: self.segments.spare_len(),
+            spare_bytes: spare_len,
+            allocated_bytes: spare_len,
             ..SpaceInfo::default()
         };
         for file in self.segments.files()? {

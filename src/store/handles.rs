@@ -165,7 +165,14 @@ impl Store {
             let _commit = self.0.commit.lock();
             self.0.closed.store(true, Ordering::SeqCst);
         }
+        // Nor does reclaim begin a step any more; one that is under way ends first.
+        let reclaim = self.0.reclaim.lock();
+        if !self.0.read_only {
+            // If that fails, the next open for writing removes it.
+            let _ = self.0.segments.remove_kept();
+        }
         self.0.lock.lock().take();
+        drop(reclaim);
         closed
     }
 }

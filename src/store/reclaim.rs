@@ -34,6 +34,9 @@ const WAITING_SHARE: u64 = 4;
 const WAITING_LEN_MIN: u64 = 128 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
 const PUNCH_SLOTS_MIN: u32 = 16;
+/// The store's own thread punches only what is much longer, 1 MiB: a file without holes can be used again as it is,
+/// and who writes is held up by each punch.
+const PUNCH_SLOTS_CALM: u32 = 256;
 /// What one step does at most, if it does not pack.
 const DROPS_MAX: usize = 64;
 const PUNCHES_MAX: usize = 256;
@@ -95,6 +98,15 @@ pub(super) struct Reclaim {
     protected: Option<(Vec<u64>, SegmentId)>,
 }
 
+/// What files may be used for that nothing needs any more.
+#[derive(Clone, Copy, Debug)]
+struct Uses {
+    /// Spares that there may be.
+    spares_max: usize,
+    /// One may be kept for the next pack.
+    keeps: bool,
+}
+
 /// The files of a store, and how many slots it may have beside its live ones.
 struct Survey {
     files: Vec<FileState>,
@@ -113,15 +125,19 @@ impl Inner {
         first_protected: SegmentId,
         goal: Goal,
     ) -> Result<Progress> {
-        self.writable()?;
         let mut reclaim = self.reclaim.lock();
+        self.writable()?;
         let survey = self.survey(live, first_protected, &reclaim)?;
         for &segment in &survey.gone {
             self.segments.forget(segment);
         }
-        let spares_max = self.spares_max_now(&survey.files, goal);
-        if goal != Goal::Relief {
-            self.segments.remove_spares(spares_max)?;
+        let uses = Uses {
+            spares_max: self.spares_max_now(&survey.files, goal),
+            keeps: goal != Goal::Relief,
+        };
+        match goal {
+            Goal::Relief => self.segments.remove_kept()?,
+            _ => self.segments.remove_spares(uses.spares_max)?,
         }
         let actions = plan(&survey.files, &self.policy(goal));
         let is_small = |action: &&Action| !matches!(action, Action::Pack(_));
@@ -141,14 +157,14 @@ impl Inner {
         for action in actions.iter().take(now) {
             match action {
                 Action::Drop(file) => {
-                    self.drop_file(*file, spares_max, &mut reclaim, &mut progress)?;
+                    self.drop_file(*file, uses, &mut reclaim, &mut progress)?;
                     progress.dropped_files += 1;
                 }
                 Action::Punch(file, run) => {
                     self.punch(*file, run.clone(), &mut reclaim, &mut progress)?;
                 }
                 Action::Pack(victims) => {
-                    match self.pack(victims, live, spares_max, &mut reclaim, &mut progress) {
+                    match self.pack(victims, live, uses, &mut reclaim, &mut progress) {
                         // Not even the reserve has a place for it: the rest has to do.
                         Err(Error::NoSpace { .. }) => progress.is_done = true,
                         packed => packed?,
@@ -192,6 +208,7 @@ impl Inner {
             // Ahead nothing is punched: without holes a file can be used again as it is.
             punch_min: match goal {
                 Goal::Ahead => u32::MAX,
+                Goal::Calm => PUNCH_SLOTS_CALM,
                 _ => PUNCH_SLOTS_MIN,
             },
             punches_late: goal == Goal::Calm,
@@ -233,7 +250,8 @@ impl Inner {
     /// What the files of segments and packs may take beside the target, in a store of so many bytes:
     /// the log, and some slack, of which spares are a part.
     pub fn slack_len(&self, used_len: u64) -> u64 {
-        (log_bound(used_len) + SLACK_LEN).saturating_sub(self.segments.spare_len())
+        let spares_len = self.segments.spare_len() + self.segments.kept_len();
+        (log_bound(used_len) + SLACK_LEN).saturating_sub(spares_len)
     }
 
     /// What the files are like.
@@ -339,12 +357,14 @@ impl Inner {
     fn drop_file(
         &self,
         file: FileId,
-        spares_max: usize,
+        uses: Uses,
         reclaim: &mut Reclaim,
         progress: &mut Progress,
     ) -> Result<()> {
         let len = self.segments.allocated_len(file)?.unwrap_or(0);
-        match self.segments.recycle(file, spares_max)? {
+        let is_used = self.segments.recycle(file, uses.spares_max)?
+            || (uses.keeps && self.segments.keep(file)?);
+        match is_used {
             true => progress.recycled_bytes += len,
             false => {
                 self.segments.remove(file)?;
@@ -384,7 +404,7 @@ impl Inner {
         &self,
         victims: &[FileId],
         live: &SlotSet,
-        spares_max: usize,
+        uses: Uses,
         reclaim: &mut Reclaim,
         progress: &mut Progress,
     ) -> Result<()> {
@@ -432,9 +452,12 @@ impl Inner {
         self.flush()?;
         let added = self.segments.allocated_len(pack)?.unwrap_or(0);
         for &victim in victims {
-            self.drop_file(victim, spares_max, reclaim, progress)?;
+            self.drop_file(victim, uses, reclaim, progress)?;
         }
+        // What was not given back was made a spare.
+        let of_spares = added.saturating_sub(progress.freed_bytes);
         progress.freed_bytes = progress.freed_bytes.saturating_sub(added);
+        progress.recycled_bytes = progress.recycled_bytes.saturating_sub(of_spares);
         progress.packs += 1;
         progress.moved_bytes += u64::from(slots) * SLOT_LEN as u64;
         Ok(())

@@ -61,6 +61,7 @@ impl Inner {
             let progress = self.reclaim_some(goal)?;
             all.add(&progress);
             if progress.is_done || !step(&all) {
+                self.segments.remove_kept()?;
                 self.restock()?;
                 return Ok(all);
             }

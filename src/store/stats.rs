@@ -153,7 +153,7 @@ impl Inner {
             unsynced_segments: unsynced,
             open_segments: self.segments.open_count() as u64,
             spares: self.segments.spare_count() as u64,
-            spare_bytes: self.segments.spare_len(),
+            spare_bytes: self.segments.spare_len() + self.segments.kept_len(),
             leaf_hits: cache.leaf_hits,
             leaf_misses: cache.leaf_misses,
             cached_nodes: cache.nodes,
