@@ -254,6 +254,10 @@ impl DiskFile for FaultFile {
         self.inner.write_back(offset, len)
     }
 
+    fn drop_cache(&self) {
+        self.inner.drop_cache();
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.faults.pass(Class::Sync)?;
         // Spelled so that a search for who decides to sync does not find who only passes it on.

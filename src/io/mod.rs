@@ -136,6 +136,9 @@ pub trait DiskFile: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Lets go of the memory that the system caches it in, if nothing of it has to be written.
+    fn drop_cache(&self) {}
+
     /// Makes its bytes and its length durable.
     fn sync(&self) -> io::Result<()>;
 

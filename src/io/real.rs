@@ -356,6 +356,11 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn drop_cache(&self) {
+        // Only advice: where it is not taken, the memory is reclaimed when it is needed.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

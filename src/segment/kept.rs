@@ -38,6 +38,7 @@ impl Segments {
         let renamed = publish::rename(&*self.disk, &name, NAME);
         renamed.map_err(|error| io_error("rename", Location::File(name), error, &*self.disk))?;
         self.forget_file(file);
+        self.drop_cache(NAME);
         *kept = Some(len);
         Ok(true)
     }

@@ -304,6 +304,13 @@ impl Segments {
         }
     }
 
+    /// Lets go of the memory that the system caches a file in that nobody will read any more.
+    pub(super) fn drop_cache(&self, name: &str) {
+        if let Ok(file) = self.disk.open(name, Access::ReadWrite) {
+            file.drop_cache();
+        }
+    }
+
     /// Gives most of the space of a file back that nobody reads any more, little by little: where the file system
     /// discards what it frees, writes of others wait for as much as is discarded at once. The
     /// first slots stay, so that it still is a segment or a pack if the machine fails before it

@@ -215,9 +215,11 @@ impl Segments {
         if !self.is_packed(segment) {
             self.table.forget(segment);
         }
-        let renamed = publish::rename(&*self.disk, &name, &spare_file_name(number));
+        let spare = spare_file_name(number);
+        let renamed = publish::rename(&*self.disk, &name, &spare);
         let location = Location::File(name);
         renamed.map_err(|error| io_error("rename", location, error, &*self.disk))?;
+        self.drop_cache(&spare);
         self.spares.0.lock().numbers.insert(number);
         Ok(true)
     }

@@ -26,7 +26,7 @@ use crate::units::{PackId, SLOT_LEN, SegmentId};
 /// What a store may take beside its target and the log that is to be rolled forward before it packs: a
 /// segment that is made ahead, one that is being filled, and the next one. A pack comes on top, and what writers take
 /// while they are held up.
-const SLACK_LEN: u64 = 192 << 20;
+const SLACK_LEN: u64 = 208 << 20;
 /// Of what waits for checkpoints so much is taken out of the target, as a part of the log's bound: more than
 /// changes let go of between two checkpoints.
 const WAITING_SHARE: u64 = 4;
@@ -34,9 +34,9 @@ const WAITING_SHARE: u64 = 4;
 const WAITING_LEN_MIN: u64 = 128 << 20;
 /// A punch costs as much as copying so many slots, however few it is of.
 const PUNCH_SLOTS_MIN: u32 = 16;
-/// The store's own thread punches only what is much longer, 1 MiB: a file without holes can be used again as it is,
+/// The store's own thread punches only what is longer, 512 KiB: a file without holes can be used again as it is,
 /// and who writes is held up by each punch.
-const PUNCH_SLOTS_CALM: u32 = 256;
+const PUNCH_SLOTS_CALM: u32 = 128;
 /// What one step does at most, if it does not pack.
 const DROPS_MAX: usize = 64;
 const PUNCHES_MAX: usize = 256;
