@@ -225,6 +225,12 @@ impl LogWriter {
         }
     }
 
+    /// The segment that is made next: all before it that have a file have it durably. It may have one, too,
+    /// if it could not be made for good, under a name that a crash takes away.
+    pub fn next_segment(&self) -> SegmentId {
+        self.next_segment
+    }
+
     /// Makes a segment, durable before this returns, for a batch that is to come; not from the
     /// reserve.
     pub fn make_ready(&mut self, segments: &Segments) -> Result<()> {

@@ -348,8 +348,11 @@ impl Inner {
     fn table(&self, moment: &Moment) -> Result<Vec<Vec<u8>>> {
         let slot_count = self.segments.geometry().segment_slots;
         let mut records = Vec::new();
-        let own = |segment: &SegmentId| !self.segments.is_packed(*segment);
-        for segment in self.segments.list()?.into_iter().filter(own) {
+        let segments = self.segments.list()?;
+        // Not one whose making failed at the last step: its name may be lost with the power.
+        let next = self.commit.lock().log.next_segment();
+        let own = |segment: &SegmentId| *segment < next && !self.segments.is_packed(*segment);
+        for segment in segments.into_iter().filter(own) {
             records.push(Record::Segment(SegmentRecord {
                 segment,
                 slot_count,

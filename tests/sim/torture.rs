@@ -41,6 +41,16 @@ fn random_histories_survive_crashes_faults_and_lies() {
     assert!(tally.recoveries[0] > 0 && tally.lies > 0 && tally.faults > 0);
 }
 
+/// What each found is told in `docs/campaigns`.
+#[test]
+fn histories_that_failed_once_pass() {
+    for seed in [350, 7283, 17551] {
+        let (tally, found) = torture(&plan(seed, 1, Planted::Nothing), &|_| true);
+        assert!(found.is_none(), "{found:?}");
+        assert_eq!(tally.cases, 1);
+    }
+}
+
 #[test]
 fn an_early_acknowledgement_is_found_and_the_history_made_short() {
     let plan = plan(1, 200, Planted::EarlyAcknowledgement);
