@@ -375,7 +375,7 @@ impl Segments {
     }
 }
 
-/// The slots of parts in their order, a chunk at a time.
+/// Punches a range, little by little.
 fn punch(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
     let mut start = range.start;
     while start < range.end {
@@ -394,6 +394,7 @@ pub(super) fn punch_rest(file: &dyn DiskFile, len: u64) -> io::Result<()> {
     }
 }
 
+/// The slots of parts in their order, a chunk at a time.
 fn chunks(parts: &[PackPart]) -> impl Iterator<Item = (SlotAddr, u32)> + '_ {
     let runs = parts
         .iter()

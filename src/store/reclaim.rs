@@ -26,7 +26,7 @@ use crate::units::{PackId, SLOT_LEN, SegmentId};
 /// What a store may take beside its target and the log that is to be rolled forward before it packs: a
 /// segment that is made ahead, one that is being filled, and the next one. A pack comes on top, and what writers take
 /// while they are held up.
-const SLACK_LEN: u64 = 208 << 20;
+const SLACK_LEN: u64 = 192 << 20;
 /// Of what waits for checkpoints so much is taken out of the target, as a part of the log's bound: more than
 /// changes let go of between two checkpoints.
 const WAITING_SHARE: u64 = 4;
