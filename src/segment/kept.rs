@@ -13,7 +13,7 @@ use crate::segment::file::{Segments, io_error};
 use crate::segment::space::punch_rest;
 use crate::segment::table::FileId;
 use crate::sync::{Arc, Mutex};
-use crate::units::{Location, SLOT_LEN};
+use crate::units::Location;
 
 /// Its name.
 const NAME: &str = "next-pack.tmp";
@@ -29,9 +29,8 @@ impl Segments {
     /// too short, or somebody still reads it. Says whether it did.
     pub fn keep(&self, file: FileId) -> Result<bool> {
         let mut kept = self.kept.0.lock();
-        let segment_len = u64::from(self.geometry().segment_slots) * SLOT_LEN as u64;
         let len = self.allocated_len(file)?.unwrap_or(0);
-        if kept.is_some() || len < segment_len / KEEP_SHARE || self.table.close(file) {
+        if kept.is_some() || len < self.segment_len() / KEEP_SHARE || self.table.close(file) {
             return Ok(false);
         }
         let name = file.name();

@@ -72,7 +72,7 @@ impl Segments {
         is_full(len) && is_full(allocated)
     }
 
-    fn segment_len(&self) -> u64 {
+    pub(super) fn segment_len(&self) -> u64 {
         u64::from(self.geometry.segment_slots) * SLOT_LEN as u64
     }
 

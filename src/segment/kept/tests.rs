@@ -4,7 +4,7 @@ use crate::format::pack::PackPart;
 use crate::format::superblock::Geometry;
 use crate::io::Disk;
 use crate::io::sim::{SimDisk, SimMachine};
-use crate::units::{PackId, SegmentId, SlotAddr, StoreId};
+use crate::units::{PackId, SLOT_LEN, SegmentId, SlotAddr, StoreId};
 
 const SLOTS: u32 = 12;
 
