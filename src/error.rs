@@ -228,6 +228,8 @@ pub enum Kind {
     Store,
     /// A KMS.
     Kms,
+    /// A segment.
+    Segment,
 }
 
 impl fmt::Display for Kind {
@@ -239,6 +241,7 @@ impl fmt::Display for Kind {
             Self::Key => "key",
             Self::Store => "store",
             Self::Kms => "KMS",
+            Self::Segment => "segment",
         })
     }
 }

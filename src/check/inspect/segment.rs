@@ -4,14 +4,14 @@ use crate::check::files::{Files, Trouble};
 use crate::check::lock_shared;
 use crate::check::log::{bad_parts, parts};
 use crate::check::superblocks::{SlotState, read_slots};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, Kind, Result};
 use crate::format::batch::BatchHead;
 use crate::format::record::{PageRange, Record, Records};
 use crate::format::segment::{SegmentHeader, segment_file_name};
 use crate::format::slots::SlotsPurpose;
 use crate::format::superblock::{Geometry, SEGMENT_SLOTS_MAX};
 use crate::io::Disk;
-use crate::units::{HeadId, Location, SegmentId, Seq, SlotAddr, StoreId};
+use crate::units::{HeadId, SegmentId, Seq, SlotAddr, StoreId};
 
 /// A segment file.
 #[derive(Clone, Debug)]
@@ -84,9 +84,12 @@ pub fn segment(disk: &dyn Disk, segment: SegmentId) -> Result<SegmentView> {
     let copies = read_slots(disk, &files)?;
     let (header, problem) = match header(&files, segment) {
         Ok(header) => (Some(header), None),
-        // Where there is no file there is nothing to look at.
-        Err(trouble @ Trouble::Damage(Damage::Missing)) => {
-            return Err(unreadable(segment, trouble));
+        // It was given back or never made; whether the store misses it, a check tells.
+        Err(Trouble::Damage(Damage::Missing)) => {
+            return Err(Error::NotFound {
+                kind: Kind::Segment,
+                name: segment_file_name(segment),
+            });
         }
         Err(trouble) => (None, Some(trouble.to_string())),
     };
@@ -155,11 +158,6 @@ fn later(files: &Files<'_>, end: SlotAddr, geometry: &Geometry) -> Vec<BatchView
 fn header(files: &Files<'_>, segment: SegmentId) -> Result<SegmentHeader, Trouble> {
     let slot = files.read(SlotAddr { segment, slot: 0 }, 1)?;
     Ok(SegmentHeader::decode(&slot)?)
-}
-
-fn unreadable(segment: SegmentId, trouble: Trouble) -> Error {
-    let location = Location::File(segment_file_name(segment));
-    trouble.at(location)
 }
 
 /// What a batch says, and what of its body is damaged.

@@ -76,7 +76,7 @@ fn a_segment_is_shown_batch_by_batch() {
     assert!(view.problem.is_some() && view.store_id.is_none());
     assert_eq!((view.batches.len(), view.slot_count), (2, 24));
     let error = segment(&disk, SegmentId(9)).unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }
 
 #[test]

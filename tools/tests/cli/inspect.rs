@@ -72,7 +72,7 @@ fn what_is_not_there_is_refused() {
     place.fails(&["inspect", "page", "none:0"], 14, "not_found");
     place.fails(&["inspect", "tree", "@none"], 14, "not_found");
     place.fails(&["inspect", "tree", "dev@monday"], 14, "not_found");
-    place.fails(&["inspect", "segment", "99"], 18, "corrupt");
+    place.fails(&["inspect", "segment", "99"], 14, "not_found");
     place.fails(&["inspect", "raw", "99:0"], 18, "corrupt");
     place.fails(&["inspect", "raw", "none:0"], 18, "corrupt");
     place.fails(&["inspect", "raw", "1"], 2, "invalid");
