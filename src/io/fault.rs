@@ -244,6 +244,11 @@ impl DiskFile for FaultFile {
         self.inner.punch(offset, len)
     }
 
+    fn fill_holes(&self, len: u64) -> io::Result<()> {
+        self.faults.pass(Class::Write)?;
+        self.inner.fill_holes(len)
+    }
+
     fn keep_room(&self, end: u64) -> io::Result<()> {
         // No fault: room is not promised, so that it fails is no error to anybody.
         self.inner.keep_room(end)

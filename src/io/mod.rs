@@ -121,6 +121,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// the whole range or a part.
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Gives the file space for all of its first `len` bytes, holes too, and at least that length. What
+    /// it had no space for reads as zeroes, as before.
+    ///
+    /// `StorageFull` if there is none, `Unsupported` where the file system cannot. Until the next
+    /// sync a crash may undo it.
+    fn fill_holes(&self, len: u64) -> io::Result<()>;
+
     /// Asks for space from the end of the file up to `end`, so that writes there do not fail for
     /// want of it. Its length stays. Does nothing where the file system cannot.
     fn keep_room(&self, end: u64) -> io::Result<()> {
@@ -128,9 +135,9 @@ pub trait DiskFile: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Has a range that was written reach the disk before this returns, a little at a time, so that a later
-    /// sync finds little to do and syncs of other files do not wait behind all of it. Nothing is
-    /// durable by that. Does nothing where the system cannot.
+    /// Has a range that was written reach the disk before this returns, so that a later sync finds little to do
+    /// and, if it is short, syncs of other files do not wait long behind it. Nothing is durable
+    /// by that. Does nothing where the system cannot.
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
         let _ = (offset, len);
         Ok(())

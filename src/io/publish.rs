@@ -116,9 +116,12 @@ fn overwrite(file: &dyn DiskFile) -> io::Result<()> {
     file.sync()
 }
 
+/// Bytes of zeroes that are written, and sent to the disk, at a time.
+const ZERO_LEN: u64 = 256 << 10;
+
 /// Writes so many bytes of zeroes.
 fn zero(file: &dyn DiskFile, len: u64) -> io::Result<()> {
-    let zeroes = vec![0; len.min(1 << 20) as usize];
+    let zeroes = vec![0; len.min(ZERO_LEN) as usize];
     let mut offset = 0;
     while offset < len {
         let count = zeroes

@@ -261,9 +261,6 @@ const GAP_LEN: usize = 32 << 10;
 /// A read of so many bytes is a long one.
 const LONG_LEN: usize = 32 << 10;
 
-/// So much is written back at once: a sync of another file waits for no more than that.
-const WRITE_BACK_LEN: u64 = 256 << 10;
-
 /// An open file of a [`RealDisk`].
 #[derive(Debug)]
 struct RealFile {
@@ -328,6 +325,13 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn fill_holes(&self, len: u64) -> io::Result<()> {
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(ErrorKind::Unsupported.into()),
+            filled => Ok(filled?),
+        }
+    }
+
     fn keep_room(&self, end: u64) -> io::Result<()> {
         let len = self.len()?;
         if len >= end {
@@ -343,17 +347,10 @@ impl DiskFile for RealFile {
     }
 
     fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
-        let end = offset.saturating_add(len);
-        let mut start = offset;
-        while start < end {
-            let len = WRITE_BACK_LEN.min(end - start);
-            match retry_on_intr(|| sys::write_back(&self.file, start, len)) {
-                Err(Errno::INVAL | Errno::NOSYS | Errno::SPIPE) => return Ok(()),
-                written => written?,
-            }
-            start += len;
+        match retry_on_intr(|| sys::write_back(&self.file, offset, len)) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::SPIPE) => Ok(()),
+            written => Ok(written?),
         }
-        Ok(())
     }
 
     fn drop_cache(&self) {

@@ -6,6 +6,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::segment::{SegmentHeader, segment_file_name, segment_of_file};
 use crate::format::superblock::Geometry;
 use crate::io::{Access, Disk, DiskFile, Map, is_out_of_descriptors};
+use crate::segment::aside::Syncs;
 use crate::segment::kept::Kept;
 use crate::segment::spare::Spares;
 use crate::segment::table::{Place, Salt, Table};
@@ -25,6 +26,7 @@ pub struct Segments {
     pub(super) table: Table,
     pub(super) spares: Spares,
     pub(super) kept: Kept,
+    pub(super) syncs: Syncs,
 }
 
 /// An open segment file.
@@ -52,6 +54,7 @@ impl Segments {
             table: Table::new(open_max),
             spares: Spares::default(),
             kept: Kept::default(),
+            syncs: Syncs::default(),
         }
     }
 
@@ -255,7 +258,7 @@ impl Segment {
         }
     }
 
-    /// One of which every block was written before.
+    /// One of which every block was written before, but for those of holes that were filled.
     pub(super) fn written(id: SegmentId, file: Arc<dyn DiskFile>, map: Arc<dyn Map>) -> Self {
         Self {
             is_written: true,
@@ -263,7 +266,7 @@ impl Segment {
         }
     }
 
-    /// Whether every block of its file was written before, as far as this process knows.
+    /// Whether the blocks of its file were written before, most of them at least, as far as this process knows.
     pub fn is_written(&self) -> bool {
         self.is_written
     }

@@ -10,7 +10,6 @@ use std::io;
 use crate::error::Result;
 use crate::io::{DiskFile, publish};
 use crate::segment::file::{Segments, io_error};
-use crate::segment::space::punch_rest;
 use crate::segment::table::FileId;
 use crate::sync::{Arc, Mutex};
 use crate::units::Location;
@@ -77,7 +76,7 @@ impl Segments {
         }
         let made = publish::reuse(&*self.disk, NAME, name, |file| {
             fill(file)?;
-            punch_rest(file, len)
+            self.punch_rest(file, len)
         });
         match made {
             Ok(file) => Ok(Some(file)),

@@ -4,6 +4,7 @@
 //! opens pages; only it knows which file a virtual segment is in. It does not know what a batch is,
 //! nor who can reach a page.
 
+mod aside;
 mod bulk;
 mod file;
 mod kept;

@@ -15,8 +15,8 @@ use crate::segment::table::{FileId, Place};
 use crate::sync::Arc;
 use crate::units::{Location, PackId, SLOT_LEN, SegmentId, SlotAddr};
 
-/// Most slots that are copied at once.
-const COPY_SLOTS: u32 = 256;
+/// Most slots that are copied at once, and sent to the disk.
+const COPY_SLOTS: u32 = 64;
 /// Bytes of a file that are punched at once.
 const PUNCH_LEN: u64 = 1 << 20;
 /// Of a file that is to be removed so much is left to the removal, 1 slot in so many.
@@ -259,8 +259,9 @@ impl Segments {
             }
             // Runs are short, and many writes of a slot each would be slow.
             if bytes.len() >= COPY_SLOTS as usize * SLOT_LEN {
-                file.write_all_at(&bytes, written)?;
                 // Else a sync of the log would wait for the whole pack, tens of milliseconds.
+                self.step_aside();
+                file.write_all_at(&bytes, written)?;
                 file.write_back(written, bytes.len() as u64)?;
                 written += bytes.len() as u64;
                 bytes.clear();
@@ -279,7 +280,7 @@ impl Segments {
     ) -> io::Result<Arc<dyn DiskFile>> {
         let taken = self.take_for(name, |file| {
             fill(file)?;
-            punch_rest(file, len)
+            self.punch_rest(file, len)
         })?;
         taken.ok_or(full)
     }
@@ -321,7 +322,9 @@ impl Segments {
         };
         let first = offset((self.geometry.segment_slots / HEAD_SHARE).max(1));
         // What this does not give back, the file's removal does.
-        let _ = file.len().and_then(|end| punch(&*file, first..end));
+        let _ = file
+            .len()
+            .and_then(|end| self.punch_range(&*file, first..end));
     }
 
     /// Forgets a virtual segment that has no file.
@@ -347,11 +350,32 @@ impl Segments {
             return Ok(());
         };
         let holder = self.holder(segment, self.table.place(segment))?;
-        let punched = punch(&**holder.file(), offset(slots.start)..offset(slots.end));
+        let range = offset(slots.start)..offset(slots.end);
+        let punched = self.punch_range(&**holder.file(), range);
         punched.map_err(|error| {
             let location = Location::File(file.name());
             io_error("punch a hole into", location, error, &*self.disk)
         })
+    }
+
+    /// Punches a range, little by little.
+    fn punch_range(&self, file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+        let mut start = range.start;
+        while start < range.end {
+            let len = PUNCH_LEN.min(range.end - start);
+            self.step_aside();
+            file.punch(start, len)?;
+            start += len;
+        }
+        Ok(())
+    }
+
+    /// Gives back what a file has behind its first bytes; where the file system cannot, it stays.
+    pub(super) fn punch_rest(&self, file: &dyn DiskFile, len: u64) -> io::Result<()> {
+        match self.punch_range(file, len..file.len()?) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            punched => punched,
+        }
     }
 
     /// Removes what a crash left: files of segments that are in a pack by now, and packs that no
@@ -372,25 +396,6 @@ impl Segments {
             }
         }
         Ok(())
-    }
-}
-
-/// Punches a range, little by little.
-fn punch(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
-    let mut start = range.start;
-    while start < range.end {
-        let len = PUNCH_LEN.min(range.end - start);
-        file.punch(start, len)?;
-        start += len;
-    }
-    Ok(())
-}
-
-/// Gives back what a file has behind its first bytes; where the file system cannot, it stays.
-pub(super) fn punch_rest(file: &dyn DiskFile, len: u64) -> io::Result<()> {
-    match punch(file, len..file.len()?) {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        punched => punched,
     }
 }
 

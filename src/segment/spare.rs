@@ -1,9 +1,10 @@
 //! Spares: files of a segment's length that no segment is in.
 //!
-//! They are the reserve that lets a store go on when its disk is full, so every block of one was
-//! written. New ones are zeroes; the others were segments of which nothing is live any more, and
+//! Some are the reserve that lets a store go on when its disk is full, so every block of those was
+//! written. New ones are zeroes; the others were segments and packs of which nothing is live any more, and
 //! keep what was in them. That means nothing: a batch counts only with the id of the segment that
-//! it is in and its place in the keyed chain.
+//! it is in and its place in the keyed chain. Where one had holes they were only given space: it is
+//! beyond the reserve, and used first.
 //!
 //! Invariant: a file has the name of a spare durably before a byte of it changes, and is whole
 //! before it has the name of a segment again.
@@ -164,7 +165,8 @@ impl Segments {
     fn pop(&self, left: usize) -> Option<u32> {
         let mut state = self.spares.0.lock();
         match state.numbers.len() > left {
-            true => state.numbers.pop_first(),
+            // What was filled up is newer than the reserve.
+            true => state.numbers.pop_last(),
             false => None,
         }
     }
@@ -199,22 +201,22 @@ impl Segments {
         Ok(())
     }
 
-    /// Makes a spare out of the file of a segment that nothing needs any more, and forgets the
-    /// segment; not if there are as many of them as there may be, the file has holes, or somebody still
-    /// reads it. Says whether it did.
+    /// Makes a spare out of a file that nothing needs any more, and forgets the virtual segments in it; not if there
+    /// are as many of them as there may be, or somebody still reads it. What is no whole segment is
+    /// filled up with what is only allocated, so it does not become one of the reserve. Says
+    /// whether it did.
     pub fn recycle(&self, file: FileId, spares_max: usize) -> Result<bool> {
-        let FileId::Segment(segment) = file else {
-            return Ok(false);
-        };
         let name = file.name();
-        let is_enough = |state: &State| state.numbers.len() >= spares_max;
-        if is_enough(&self.spares.0.lock()) || !self.is_whole(&name) || self.table.close(file) {
+        let (count, reserve) = (self.spare_count(), self.reserve());
+        let is_whole = self.is_whole(&name);
+        if count >= spares_max || (!is_whole && count < reserve) || self.table.close(file) {
+            return Ok(false);
+        }
+        if !is_whole && !self.make_whole(&name) {
             return Ok(false);
         }
         let number = self.spares.0.lock().new_number();
-        if !self.is_packed(segment) {
-            self.table.forget(segment);
-        }
+        self.forget_file(file);
         let spare = spare_file_name(number);
         let renamed = publish::rename(&*self.disk, &name, &spare);
         let location = Location::File(name);
@@ -222,6 +224,13 @@ impl Segments {
         self.drop_cache(&spare);
         self.spares.0.lock().numbers.insert(number);
         Ok(true)
+    }
+
+    /// Gives a file a segment's length, without holes, if the file system can and has the space.
+    fn make_whole(&self, name: &str) -> bool {
+        let file = self.disk.open(name, Access::ReadWrite);
+        let filled = file.and_then(|file| file.fill_holes(self.segment_len()));
+        filled.is_ok() && self.is_whole(name)
     }
 
     fn header(&self, segment: SegmentId) -> Vec<u8> {

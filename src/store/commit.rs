@@ -220,6 +220,7 @@ impl Inner {
                 std::mem::take(&mut commit.unsynced),
             )
         };
+        let syncing = self.segments.syncing();
         for segment in &segments {
             let at = SlotAddr {
                 segment: segment.id(),
@@ -231,6 +232,7 @@ impl Inner {
                 .map_err(|error| self.poison("sync", at, error))?;
             self.counters.syncs.add(1);
         }
+        drop(syncing);
         self.durable_through.store(through.0, Ordering::SeqCst);
         turn.finish(through);
         Ok(())

@@ -230,8 +230,9 @@ impl Inner {
         let live: u64 = files.iter().map(|file| file.live).sum();
         let wanted = log_bound(used_len).min(live * SLOT_LEN as u64) / segment_len;
         // Here all spares are to find room, not only what is beside those that are there.
+        let slack = log_bound(used_len) + SLACK_LEN;
         let policy = Policy {
-            slack: (log_bound(used_len) + SLACK_LEN) / SLOT_LEN as u64,
+            slack: slack.saturating_sub(self.entitled_by_waiting()) / SLOT_LEN as u64,
             ..self.policy(Goal::Calm)
         };
         let most = spares_max(files, &policy, reserve as u64, wanted);

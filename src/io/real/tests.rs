@@ -257,6 +257,19 @@ fn a_hole_gives_space_back_and_keeps_the_length_and_the_map() {
     assert!(bytes[64 << 10..576 << 10].iter().all(|&byte| byte == 0));
     assert!(bytes[..64 << 10].iter().all(|&byte| byte == 7));
     assert!(bytes[576 << 10..].iter().all(|&byte| byte == 7));
+    match file.fill_holes(2 * len) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        filled => {
+            filled.unwrap();
+            assert_eq!(file.len().unwrap(), 2 * len);
+            assert_eq!(disk.allocated_len("f").unwrap(), 2 * len);
+            let mut again = bytes.clone();
+            file.read_exact_at(&mut again, 0).unwrap();
+            assert!(again == bytes);
+        }
+    }
+    let reader = disk.open("f", Access::Read).unwrap();
+    assert!(reader.fill_holes(4 * len).is_err());
     assert_eq!(
         disk.allocated_len("none").unwrap_err().kind(),
         ErrorKind::NotFound

@@ -180,6 +180,13 @@ impl DiskFile for SimFile {
         self.machine.0.state.lock().punch(self.no, offset, len)
     }
 
+    fn fill_holes(&self, len: u64) -> io::Result<()> {
+        if self.access == Access::Read {
+            return Err(Errno::BADF.into());
+        }
+        self.machine.0.state.lock().fill_holes(self.no, len)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.machine.before_barrier();
         self.machine.0.state.lock().commit_bytes(self.no);

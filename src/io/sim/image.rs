@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
 use crate::sync::Arc;
 
@@ -46,6 +47,23 @@ impl Image {
             });
         }
         count * CHUNK_LEN as u64
+    }
+
+    /// The holes before a byte, ascending; next to each other they are one.
+    pub fn holes(&self, end: u64) -> Vec<Range<u64>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        for index in self.holes.iter() {
+            let start = index * CHUNK_LEN as u64;
+            if start >= end.min(self.len) {
+                break;
+            }
+            let hole = start..(start + CHUNK_LEN as u64).min(self.len);
+            match found.last_mut().filter(|last| last.end == hole.start) {
+                Some(last) => last.end = hole.end,
+                None => found.push(hole),
+            }
+        }
+        found
     }
 
     /// Makes a range zeroes, and holes of the chunks that it covers.

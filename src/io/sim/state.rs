@@ -280,6 +280,25 @@ impl State {
         Ok(())
     }
 
+    /// Gives a file space for its first bytes: writes of zeroes to its holes and behind its end.
+    pub fn fill_holes(&mut self, no: InodeNo, len: u64) -> io::Result<()> {
+        check_file_len(len)?;
+        let live = &self.inode(no).live;
+        let mut missing = live.holes(len);
+        if live.len() < len {
+            missing.push(live.len()..len);
+        }
+        let need: u64 = missing.iter().map(|range| range.end - range.start).sum();
+        if need > self.free_len {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        for range in missing {
+            let zeroes = vec![0; (range.end - range.start) as usize];
+            self.write(no, &zeroes, range.start)?;
+        }
+        Ok(())
+    }
+
     /// Makes the bytes of a file durable, unless the disk lies.
     pub fn commit_bytes(&mut self, no: InodeNo) {
         self.counts.syncs += 1;

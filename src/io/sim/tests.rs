@@ -756,6 +756,40 @@ fn a_hole_reads_as_zeroes_takes_no_space_and_may_come_back_with_a_crash() {
 }
 
 #[test]
+fn holes_that_are_filled_take_space_again_and_may_be_back_after_a_crash() {
+    let (machine, disk) = machine();
+    machine.set_free_len(8 * 4096);
+    let file = durable(&disk, "f", 4 * 4096);
+    file.write_all_at(&[7; 4 * 4096], 0).unwrap();
+    file.punch(4096, 4096).unwrap();
+    file.punch(2 * 4096, 4096).unwrap();
+    file.sync().unwrap();
+    let bytes = read(&disk, "f");
+    machine.set_free_len(3 * 4096);
+    assert_eq!(kind(file.fill_holes(6 * 4096)), ErrorKind::StorageFull);
+    assert_eq!(
+        (file.len().unwrap(), disk.free_len().unwrap()),
+        (4 * 4096, 3 * 4096)
+    );
+    file.fill_holes(2 * 4096).unwrap();
+    assert_eq!(disk.allocated_len("f").unwrap(), 3 * 4096);
+    file.fill_holes(5 * 4096).unwrap();
+    assert_eq!(
+        (file.len().unwrap(), disk.free_len().unwrap()),
+        (5 * 4096, 0)
+    );
+    assert_eq!(disk.allocated_len("f").unwrap(), 5 * 4096);
+    assert_eq!(read(&disk, "f"), [bytes, vec![0; 4096]].concat());
+    let lost = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+    assert_eq!(lost.allocated_len("f").unwrap(), 2 * 4096);
+    file.sync().unwrap();
+    let kept = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+    assert_eq!(kept.allocated_len("f").unwrap(), 5 * 4096);
+    let reader = disk.open("f", Access::Read).unwrap();
+    assert!(reader.fill_holes(4096).is_err());
+}
+
+#[test]
 fn a_bulk_handle_writes_whole_blocks_only_and_no_more_durably() {
     let machine = SimMachine::new();
     let disk = machine.dir("d");

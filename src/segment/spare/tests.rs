@@ -1,8 +1,9 @@
 use super::*;
+use crate::format::pack::PackPart;
 use crate::format::superblock::Geometry;
 use crate::io::Disk;
 use crate::io::sim::{Crash, SimDisk, SimMachine};
-use crate::units::{SlotAddr, StoreId};
+use crate::units::{PackId, SlotAddr, StoreId};
 
 const SLOTS: u32 = 8;
 const LEN: u64 = SLOTS as u64 * SLOT_LEN as u64;
@@ -90,7 +91,7 @@ fn spares_beyond_what_there_may_be_are_removed_but_for_the_reserve() {
     segments.remove_spares(3).unwrap();
     assert_eq!(segments.spare_count(), 3);
     segments.remove_spares(0).unwrap();
-    assert_eq!(names(&disk), ["spare-00000003", "spare-00000004"]);
+    assert_eq!(names(&disk), ["spare-00000001", "spare-00000002"]);
 }
 
 #[test]
@@ -99,8 +100,6 @@ fn a_file_with_a_hole_is_no_spare() {
     let disk = machine.dir("d");
     let segments = on(&disk);
     segments.create(SegmentId(1)).unwrap();
-    segments.punch(FileId::Segment(SegmentId(1)), 2..4).unwrap();
-    assert!(!segments.recycle(FileId::Segment(SegmentId(1)), 1).unwrap());
     segments.make_spare().unwrap();
     let spare = disk.open("spare-00000001", Access::ReadWrite).unwrap();
     spare.punch(0, SLOT_LEN as u64).unwrap();
@@ -116,6 +115,60 @@ fn a_file_with_a_hole_is_no_spare() {
     spare.punch(0, SLOT_LEN as u64).unwrap();
     segments.create_from_reserve(SegmentId(2)).unwrap();
     assert!(names(&disk).contains(&"segment-00000002".to_owned()));
+}
+
+#[test]
+fn a_dead_file_with_holes_is_filled_up_for_the_next_segment_but_not_for_the_reserve() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let segments = on(&disk);
+    segments.set_reserve(1);
+    for id in [1, 2, 3].map(SegmentId) {
+        segments.create_new(id).unwrap();
+        segments.punch(FileId::Segment(id), 2..4).unwrap();
+    }
+    let first = FileId::Segment(SegmentId(1));
+    assert!(!segments.recycle(first, 2).unwrap(), "the reserve is short");
+    segments.make_spare().unwrap();
+    assert!(!segments.recycle(first, 1).unwrap(), "there may be one");
+    machine.set_free_len(0);
+    assert!(!segments.recycle(first, 2).unwrap(), "no space to fill it");
+    machine.set_free_len(2 * SLOT_LEN as u64);
+    assert!(segments.recycle(first, 2).unwrap());
+    assert_eq!(
+        names(&disk),
+        [
+            "segment-00000002",
+            "segment-00000003",
+            "spare-00000001",
+            "spare-00000002"
+        ]
+    );
+    // It is used before the reserve is.
+    segments.create(SegmentId(4)).unwrap();
+    assert!(names(&disk).contains(&"spare-00000001".to_owned()));
+    assert_eq!(disk.allocated_len("segment-00000004").unwrap(), LEN);
+}
+
+#[test]
+fn a_dead_pack_becomes_a_spare_of_full_length() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let segments = on(&disk);
+    segments.create(SegmentId(1)).unwrap();
+    let part = PackPart {
+        segment: SegmentId(1),
+        runs: std::iter::once(2..4).collect(),
+    };
+    let pack = segments.write_pack(PackId(1), vec![part]).unwrap();
+    segments.note_pack(pack);
+    segments.remove(FileId::Segment(SegmentId(1))).unwrap();
+    assert!(segments.recycle(FileId::Pack(PackId(1)), 1).unwrap());
+    assert_eq!(names(&disk), ["spare-00000001"]);
+    assert_eq!(disk.allocated_len("spare-00000001").unwrap(), LEN);
+    assert!(segments.packs().is_empty(), "nothing is in it");
+    segments.create(SegmentId(2)).unwrap();
+    assert_eq!(names(&disk), ["segment-00000002"]);
 }
 
 /// Whatever a crash leaves, a name says what is in the file: a segment is that segment, and the
@@ -139,6 +192,9 @@ fn a_crash_at_any_moment_leaves_segments_and_spares_whole() {
     segments.create_new(SegmentId(2)).unwrap();
     assert!(segments.recycle(FileId::Segment(SegmentId(1)), 1).unwrap());
     segments.create(SegmentId(3)).unwrap();
+    segments.punch(FileId::Segment(SegmentId(2)), 3..5).unwrap();
+    assert!(segments.recycle(FileId::Segment(SegmentId(2)), 1).unwrap());
+    segments.create(SegmentId(4)).unwrap();
     assert!(*checked.lock() > 100);
     check(&machine.power_loss(&Crash::NONE_KEPT).dir("d"));
 }

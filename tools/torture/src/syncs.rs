@@ -151,6 +151,10 @@ impl DiskFile for NotedFile {
         self.file.punch(offset, len)
     }
 
+    fn fill_holes(&self, len: u64) -> Result<()> {
+        self.file.fill_holes(len)
+    }
+
     fn sync(&self) -> Result<()> {
         self.journal
             .note(&self.machine, self.name.clone(), || self.file.sync())
