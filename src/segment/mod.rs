@@ -6,6 +6,7 @@
 
 mod aside;
 mod bulk;
+mod crew;
 mod file;
 mod kept;
 mod pack;
@@ -15,6 +16,7 @@ mod spare;
 mod table;
 
 pub use bulk::BulkWriter;
+pub use crew::{Crew, Shift};
 pub use file::{Segment, Segments};
 pub use seal::{EpochKey, PageOpener, SealedPage, open_pages, seal_pages};
 pub use table::{FileId, Salt};

@@ -1,17 +1,14 @@
 //! Sealing and opening pages.
 
-use rayon::prelude::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
+use std::convert::Infallible;
 
 use crate::crypto::{Label, Opener, Sealer, Secret};
 use crate::error::Damage;
 use crate::format::entry::{DataEntry, page_aad};
+use crate::segment::crew::Shift;
 use crate::segment::table::Salt;
 use crate::source::Random;
 use crate::units::{KeyEpoch, PageNo, SlotAddr};
-
-/// Fewer pages than this are sealed, or opened, faster by one thread.
-const PARALLEL_PAGES_MIN: usize = 16;
 
 /// An unlocked key epoch: what its pages are bound to, and the keys derived from its own.
 #[derive(Debug)]
@@ -61,6 +58,16 @@ impl EpochKey {
 }
 
 impl SealedPage {
+    /// A page that is still to be sealed.
+    fn new(page: PageNo) -> Self {
+        Self {
+            page,
+            crc: 0,
+            nonce: [0; 12],
+            tag: [0; 16],
+        }
+    }
+
     /// The entry of the page at its place.
     pub fn entry(&self, key_epoch: KeyEpoch, at: SlotAddr) -> DataEntry {
         DataEntry {
@@ -73,7 +80,7 @@ impl SealedPage {
     }
 }
 
-/// Encrypts pages in place, one after another in `body`, in parallel when that pays.
+/// Encrypts pages in place, one after another in `body`.
 ///
 /// `None` if the sealer has sealed enough: draw a new salt.
 pub fn seal_pages(
@@ -82,57 +89,39 @@ pub fn seal_pages(
     pages: &[PageNo],
     body: &mut [u8],
     random: &dyn Random,
-    pool: Option<&rayon::ThreadPool>,
+    shift: &Shift<'_>,
 ) -> Option<Vec<SealedPage>> {
     let range = sealer.reserve(pages.len() as u32, random)?;
     let page_len = body.len() / pages.len();
-    let seal = |(index, (page, bytes)): (usize, (&PageNo, &mut [u8]))| {
-        let aad = page_aad(random_id, *page);
-        let (nonce, tag) = sealer.seal(&range, index as u32, &aad, bytes);
-        SealedPage {
-            page: *page,
-            crc: crc32fast::hash(bytes),
-            nonce,
-            tag,
+    let mut sealed: Vec<SealedPage> = pages.iter().map(|page| SealedPage::new(*page)).collect();
+    let count = (shift.stint_len() / page_len).max(1);
+    let bodies = body.chunks_mut(count.saturating_mul(page_len));
+    let stints = sealed.chunks_mut(count).zip(bodies).enumerate().collect();
+    let seal = |(stint, (sealed, body)): (usize, (&mut [SealedPage], &mut [u8]))| {
+        for (index, (page, bytes)) in sealed.iter_mut().zip(body.chunks_mut(page_len)).enumerate() {
+            let aad = page_aad(random_id, page.page);
+            let index = (stint * count + index) as u32;
+            (page.nonce, page.tag) = sealer.seal(&range, index, &aad, bytes);
+            page.crc = crc32fast::hash(bytes);
         }
+        Ok::<_, Infallible>(())
     };
-    Some(match pool {
-        Some(pool) if pages.len() >= PARALLEL_PAGES_MIN => pool.install(|| {
-            let bodies = body.par_chunks_exact_mut(page_len);
-            pages.par_iter().zip(bodies).enumerate().map(seal).collect()
-        }),
-        _ => pages
-            .iter()
-            .zip(body.chunks_exact_mut(page_len))
-            .enumerate()
-            .map(seal)
-            .collect(),
-    })
+    let Ok(()) = shift.each(stints, seal);
+    Some(sealed)
 }
 
-/// Decrypts pages in place, one after another in `buf`, in parallel when that pays. The first page
-/// whose tag is wrong is the error.
+/// Decrypts pages in place, one after another in `buf`. The first page whose tag is wrong is the error.
 pub fn open_pages(
     opener: &PageOpener,
     pages: &[(PageNo, DataEntry)],
     buf: &mut [u8],
-    pool: Option<&rayon::ThreadPool>,
 ) -> Result<(), (PageNo, DataEntry, Damage)> {
     let page_len = buf.len() / pages.len();
-    let open = |((page, entry), bytes): (&(PageNo, DataEntry), &mut [u8])| {
+    let mut pages = pages.iter().zip(buf.chunks_exact_mut(page_len));
+    pages.try_for_each(|((page, entry), bytes)| {
         let opened = opener.open(*page, entry, bytes);
         opened.map_err(|damage| (*page, *entry, damage))
-    };
-    match pool {
-        Some(pool) if pages.len() >= PARALLEL_PAGES_MIN => pool.install(|| {
-            let bodies = buf.par_chunks_exact_mut(page_len);
-            pages.par_iter().zip(bodies).try_for_each(open)
-        }),
-        _ => pages
-            .iter()
-            .zip(buf.chunks_exact_mut(page_len))
-            .try_for_each(open),
-    }
+    })
 }
 
 impl PageOpener {

@@ -13,7 +13,7 @@ use crate::format::superblock::Superblock;
 use crate::io::{Disk, LockGuard};
 use crate::kms::{KeyService, KmsError};
 use crate::log::{LogWriter, Superblocks};
-use crate::segment::{EpochKey, Segment, Segments};
+use crate::segment::{Crew, EpochKey, Segment, Segments};
 use crate::source::{Clock, Random};
 use crate::store::commit::Synced;
 use crate::store::nodes::NodeCache;
@@ -44,7 +44,7 @@ pub(super) struct Inner {
     pub first_key_epoch: KeyEpoch,
     /// How long a head's keys are used without asking the KMS; `None` is for ever.
     pub lease_ms: Option<u64>,
-    pub pool: Option<rayon::ThreadPool>,
+    pub crew: Crew,
     pub segments: Arc<Segments>,
     pub nodes: NodeCache,
     pub counters: Counters,

@@ -13,7 +13,7 @@ use crate::format::superblock::{
 use crate::io::{Access, Disk, Lock, LockGuard};
 use crate::kms::{Context as KmsContext, KeyService, KmsError, STORE_KEY_ALIAS};
 use crate::log::{Candidate, LogWriter, Scan, Superblocks, load_tables, scan};
-use crate::segment::Segments;
+use crate::segment::{Crew, Segments};
 use crate::store::commit::{Synced, sync_accepted};
 use crate::store::handles::Store;
 use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
@@ -153,7 +153,7 @@ pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>
         read_only,
         first_key_epoch,
         lease_ms: lease_ms(options.revocation),
-        pool: pool(options.workers)?,
+        crew: Crew::new(options.workers)?,
         segments,
         nodes,
         counters: Counters::default(),
@@ -470,18 +470,6 @@ fn lease_ms(revocation: Revocation) -> Option<u64> {
         Revocation::Lease(lease) => Some(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
         Revocation::OnDetach => None,
     }
-}
-
-fn pool(workers: usize) -> Result<Option<rayon::ThreadPool>> {
-    if workers == 0 {
-        return Ok(None);
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build();
-    pool.map(Some).map_err(|error| Error::Io {
-        op: "start threads for",
-        location: Location::Directory("the store".to_owned()),
-        source: std::io::Error::other(error),
-    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@ use std::ops::Range;
 use crate::btree::PageTable;
 use crate::error::{Damage, Error, Result};
 use crate::format::entry::{DataEntry, Entry};
-use crate::segment::open_pages;
+use crate::segment::{Shift, open_pages};
 use crate::store::inner::{Inner, Runtime, gone, kind_of};
-use crate::units::{Location, PageNo};
+use crate::units::{KeyEpoch, LineageEpoch, Location, PageNo};
 use crate::volume::{Extents, Piece, check_range, outer_pages, pieces};
+
+/// Most pages that are looked up before they are opened: so much memory it takes, whatever is read.
+const WANTED_MAX: usize = 4096;
 
 /// What reading needs of a head, as of one moment.
 struct View {
@@ -16,31 +19,69 @@ struct View {
     len: u64,
 }
 
+/// Whole pages of a range that are still to be opened, in order, and the runs that they are.
+#[derive(Default)]
+struct Wanted {
+    pages: Vec<(PageNo, DataEntry)>,
+    runs: Vec<Run>,
+}
+
 /// Whole pages that lie one behind the other, on disk as in the range that is read. So they are
 /// of one batch: between two there are header slots.
-#[derive(Default)]
 struct Run {
-    pages: Vec<(PageNo, DataEntry)>,
+    /// Which of the wanted pages they are.
+    pages: Range<usize>,
     /// Where they begin in the range.
     start: usize,
 }
 
-impl Run {
-    /// Whether a page is the next one, in the range and on disk.
-    fn goes_on_at(&self, page: PageNo, entry: &DataEntry, page_slots: u32) -> bool {
-        self.pages.last().is_some_and(|(last_page, last)| {
+impl Wanted {
+    fn push(&mut self, page: PageNo, entry: &DataEntry, start: usize, page_slots: u32) {
+        let count = self.pages.len();
+        let goes_on = self.pages.last().is_some_and(|(last_page, last)| {
             last_page.0 + 1 == page.0
                 && last.key_epoch == entry.key_epoch
                 && last.at.segment == entry.at.segment
                 && last.at.slot + page_slots == entry.at.slot
-        })
+        });
+        match self.runs.last_mut() {
+            Some(run) if goes_on => run.pages.end = count + 1,
+            _ => self.runs.push(Run {
+                pages: count..count + 1,
+                start,
+            }),
+        }
+        self.pages.push((page, *entry));
     }
 
-    fn start_at(&mut self, start: usize) {
+    /// Parts of the runs, each of at most so many pages, with the part of `buf` that each is to fill.
+    fn stints<'a>(
+        &'a self,
+        mut buf: &'a mut [u8],
+        page_len: usize,
+        pages_max: usize,
+    ) -> Vec<Stint<'a>> {
+        let mut stints = Vec::with_capacity(self.runs.len());
+        let mut at = 0;
+        for run in &self.runs {
+            let (_, rest) = buf.split_at_mut(run.start - at);
+            let (into, rest) = rest.split_at_mut(run.pages.len() * page_len);
+            at = run.start + into.len();
+            buf = rest;
+            let pages = self.pages[run.pages.clone()].chunks(pages_max);
+            stints.extend(pages.zip(into.chunks_mut(pages_max.saturating_mul(page_len))));
+        }
+        stints
+    }
+
+    fn clear(&mut self) {
         self.pages.clear();
-        self.start = start;
+        self.runs.clear();
     }
 }
+
+/// Pages of a run, and the bytes that they fill.
+type Stint<'a> = (&'a [(PageNo, DataEntry)], &'a mut [u8]);
 
 impl Inner {
     /// Fills `buf` from `offset`. Every byte is verified before this returns.
@@ -68,18 +109,19 @@ impl Inner {
         }
         let mut mapped = view.tree.iter(&self.nodes, pages);
         let mut next = mapped.next().transpose()?;
-        let mut run = Run::default();
+        let mut wanted = Wanted::default();
+        let shift = self.crew.join(buf.len());
         for piece in pieces {
             let entry = next.filter(|(page, _)| *page == piece.page);
             let entry = entry.map(|(_, entry)| entry);
             match &entry {
                 Some(Entry::Data(entry)) if piece.in_page.len() == page_len as usize => {
-                    let page_slots = self.segments.geometry().page_slots();
-                    if !run.goes_on_at(piece.page, entry, page_slots) {
-                        self.open_run(runtime, &run, buf)?;
-                        run.start_at(piece.in_range.start);
+                    if wanted.pages.len() == WANTED_MAX {
+                        self.open_wanted(runtime, &shift, &wanted, buf)?;
+                        wanted.clear();
                     }
-                    run.pages.push((piece.page, *entry));
+                    let page_slots = self.segments.geometry().page_slots();
+                    wanted.push(piece.page, entry, piece.in_range.start, page_slots);
                 }
                 _ => self.read_piece(runtime, entry.as_ref(), &piece, buf)?,
             }
@@ -87,7 +129,7 @@ impl Inner {
                 next = mapped.next().transpose()?;
             }
         }
-        self.open_run(runtime, &run, buf)
+        self.open_wanted(runtime, &shift, &wanted, buf)
     }
 
     /// What reading needs of a head, as it is now.
@@ -145,12 +187,19 @@ impl Inner {
         self.open_pages(runtime, &[(page, *entry)], buf)
     }
 
-    fn open_run(&self, runtime: &Runtime, run: &Run, buf: &mut [u8]) -> Result<()> {
-        if run.pages.is_empty() {
-            return Ok(());
-        }
-        let len = run.pages.len() * self.page_len() as usize;
-        self.open_pages(runtime, &run.pages, &mut buf[run.start..run.start + len])
+    fn open_wanted(
+        &self,
+        runtime: &Runtime,
+        shift: &Shift<'_>,
+        wanted: &Wanted,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        let page_len = self.page_len() as usize;
+        let pages_max = (shift.stint_len() / page_len).max(1);
+        let stints = wanted.stints(buf, page_len, pages_max);
+        shift.each(stints, |(pages, into)| {
+            self.open_pages(runtime, pages, into)
+        })
     }
 
     /// Copies the ciphertext of pages of one batch out and decrypts it in place. On an error `buf`
@@ -172,7 +221,7 @@ impl Inner {
         };
         let opener = keys.opener(entry.key_epoch, salt, unlock);
         let opened = opener.and_then(|opener| {
-            let opened = open_pages(&opener, pages, buf, self.pool.as_ref());
+            let opened = open_pages(&opener, pages, buf);
             opened.map_err(|(page, entry, damage)| self.damaged(runtime, page, &entry, damage))
         });
         if opened.is_err() {
@@ -201,13 +250,25 @@ impl Inner {
             .tree
             .iter(&self.nodes, outer_pages(&range, self.page_len()));
         let lineage = head.record.lineage;
-        let depth = move |key_epoch| {
-            let state = self.state.read();
-            let birth = state.key_epoch(key_epoch).map(|epoch| epoch.lineage);
-            birth
-                .and_then(|birth| state.lineage().distance(lineage, birth))
-                .map_or(1, |up| up + 1)
+        // Neighbours are of the same epoch as a rule, and an old one is many edges up.
+        let mut known = None;
+        let depth = move |key_epoch| match known {
+            Some((known, depth)) if known == key_epoch => depth,
+            _ => {
+                let depth = self.depth(lineage, key_epoch);
+                known = Some((key_epoch, depth));
+                depth
+            }
         };
         Ok(Extents::new(range, self.page_len(), pages, depth))
+    }
+
+    /// How many branches up a key epoch was current, from 1 on.
+    fn depth(&self, lineage: LineageEpoch, key_epoch: KeyEpoch) -> u32 {
+        let state = self.state.read();
+        let birth = state.key_epoch(key_epoch).map(|epoch| epoch.lineage);
+        birth
+            .and_then(|birth| state.lineage().distance(lineage, birth))
+            .map_or(1, |up| up + 1)
     }
 }

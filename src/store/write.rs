@@ -9,7 +9,7 @@ use crate::format::batch::{header_len, header_slots};
 use crate::format::entry::Entry;
 use crate::format::record::{PageDelta, PageRange, PageRun, Record};
 use crate::io::AlignedBuf;
-use crate::segment::{SealedPage, seal_pages};
+use crate::segment::{SealedPage, Shift, seal_pages};
 use crate::store::inner::{Commit, Inner, Runtime};
 use crate::store::reserve::{Purpose, nodes_of};
 use crate::sync::MutexGuard;
@@ -310,7 +310,9 @@ impl Inner {
         if !new.pages.is_empty() {
             self.ensure_epoch(runtime)?;
         }
-        let mut sealed = self.seal(runtime, &new)?;
+        // Who is on the way to the disk is still at work: the processors are used meanwhile.
+        let shift = self.crew.join(new.pages.len() * self.page_len() as usize);
+        let mut sealed = self.seal(runtime, &new, &shift)?;
         self.load_leaves(runtime, &new.pages)?;
         let is_release = clear.as_ref().is_some_and(|(clear, _)| clear.is_release());
         if !is_release {
@@ -324,7 +326,7 @@ impl Inner {
         }
         let key_epoch = head.record.key_epoch;
         if sealed.key_epoch != key_epoch {
-            sealed = self.seal(runtime, &new)?;
+            sealed = self.seal(runtime, &new, &shift)?;
         }
         if let Some(over) = new.over {
             self.leave_out(&head, over, &mut sealed)?;
@@ -474,7 +476,7 @@ impl Inner {
         )
     }
 
-    fn seal(&self, runtime: &Runtime, new: &NewPages<'_>) -> Result<Sealed> {
+    fn seal(&self, runtime: &Runtime, new: &NewPages<'_>, shift: &Shift<'_>) -> Result<Sealed> {
         if new.pages.is_empty() {
             let key_epoch = self.head(runtime.head, runtime.kind)?.record.key_epoch;
             let (salt, batch, pages) = (*self.salt.lock(), AlignedBuf::default(), Vec::new());
@@ -501,9 +503,8 @@ impl Inner {
                 // A branch came just now: the head has another epoch. Or the keys were revoked.
                 continue;
             };
-            let (random, pool) = (&*self.random, self.pool.as_ref());
-            let id = &key.random_id;
-            match seal_pages(&sealer, id, &new.pages, body, random, pool) {
+            let (random, id) = (&*self.random, &key.random_id);
+            match seal_pages(&sealer, id, &new.pages, body, random, shift) {
                 Some(pages) => {
                     let salt = sealer.salt();
                     return Ok(Sealed {

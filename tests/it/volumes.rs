@@ -1,8 +1,8 @@
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 
-use offshoot::{ExtentKind, FileKms, Options, Volume};
+use offshoot::{Error, ExtentKind, FileKms, Location, Options, Volume};
 
-use crate::fixture::{Fixture, PAGE, Sim, page, page_bytes};
+use crate::fixture::{Fixture, PAGE, Rng, Sim, page, page_bytes, segment_name};
 
 #[test]
 fn four_pages_are_shared_until_either_side_writes() {
@@ -128,6 +128,60 @@ fn both_edges_of_a_discard_fit_where_a_batch_holds_one_page() {
         volume.read_exact_at(&mut bytes, 0).unwrap();
         let nines = [0..5, (4 << 16) - 5..4 << 16];
         assert!((0..4 << 16).all(|at| (bytes[at] == 9) == nines.iter().any(|r| r.contains(&at))));
+    }
+}
+
+/// Threads help with reads and writes of 512 KiB and more, in stints; and a read longer than 4,096 pages is looked up in parts.
+#[test]
+fn long_reads_and_writes_are_the_same_with_help_and_without() {
+    const LEN: usize = 24 << 20;
+    for workers in [0, 2] {
+        let sim = Sim::with(1, Options::new().segment_len(8 << 20).workers(workers));
+        let log = sim.watch();
+        let store = sim.create();
+        let base = store.create_volume("base", LEN as u64, &sim.key).unwrap();
+        let mut model: Vec<u8> = (0..LEN).map(|at| (at / 1000 % 251) as u8).collect();
+        base.write_all_at(&model, 0).unwrap();
+        let volume = base.create_clone("clone", &sim.key).unwrap();
+        let mut rng = Rng(workers as u64 + 7);
+        for byte in 0..60 {
+            let (at, len) = (rng.index(LEN), 1 + rng.index(100_000));
+            let end = LEN.min(at + len);
+            match byte % 4 {
+                0 => {
+                    model[at..end].fill(0);
+                    volume.discard(at as u64..end as u64).unwrap();
+                }
+                _ => {
+                    model[at..end].fill(byte);
+                    volume.write_all_at(&model[at..end], at as u64).unwrap();
+                }
+            }
+        }
+        for range in [0..LEN, 1..LEN - 1, 4096..4096 + (513 << 10), 99..700_000] {
+            let mut bytes = vec![1; range.len()];
+            volume
+                .read_exact_at(&mut bytes, range.start as u64)
+                .unwrap();
+            assert!(
+                bytes == model[range.clone()],
+                "{workers} workers, {range:?}"
+            );
+        }
+        // Of what is damaged the page is named, whoever comes upon it.
+        let (_, bad) = log.take_pages().remove(2000);
+        sim.flip(
+            &segment_name(bad.entry.at),
+            u64::from(bad.entry.at.slot) * PAGE,
+            3,
+        );
+        match base.read_exact_at(&mut vec![0; LEN], 0) {
+            Err(Error::Corrupt {
+                location: Location::Page { page, .. },
+                ..
+            }) => assert_eq!(page, bad.page),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

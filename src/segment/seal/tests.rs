@@ -1,5 +1,6 @@
 use super::*;
 use crate::io::sim::SimRandom;
+use crate::segment::crew::Crew;
 use crate::units::SegmentId;
 
 const SALT: Salt = [7; 12];
@@ -15,6 +16,7 @@ fn key(id: u8) -> EpochKey {
 fn a_page_opens_only_as_the_page_of_the_epoch_that_it_was_sealed_as() {
     let (page, plain) = (PageNo(5), vec![9; 4096]);
     let mut sealed = plain.clone();
+    let crew = Crew::new(0).unwrap();
     let sealer = Sealer::new(&key(1).page, SALT);
     let pages = seal_pages(
         &sealer,
@@ -22,7 +24,7 @@ fn a_page_opens_only_as_the_page_of_the_epoch_that_it_was_sealed_as() {
         &[page],
         &mut sealed,
         &SimRandom::new(2),
-        None,
+        &crew.join(plain.len()),
     );
     let at = SlotAddr {
         segment: SegmentId(1),

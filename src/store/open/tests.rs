@@ -75,15 +75,8 @@ fn a_store_has_as_many_threads_of_its_own_as_it_is_to_have() {
     let kms = Arc::new(kms);
     let options = Options::new().workers(3);
     let store = options.create_on(machine(&sim, 2), kms.clone()).unwrap();
-    let threads = |store: &Store| {
-        store
-            .0
-            .pool
-            .as_ref()
-            .map(rayon::ThreadPool::current_num_threads)
-    };
-    assert_eq!(threads(&store), Some(3));
+    assert_eq!(store.0.crew.helpers(), 3);
     store.close().unwrap();
     let store = options.workers(0).open_on(machine(&sim, 3), kms).unwrap();
-    assert_eq!(threads(&store), None);
+    assert_eq!(store.0.crew.helpers(), 0);
 }

@@ -118,7 +118,7 @@ impl Inner {
         };
         let unlock = || self.epoch_key(keys, head, first.key_epoch, first.at);
         let opener = keys.opener(first.key_epoch, salt, unlock);
-        opener.is_ok_and(|opener| open_pages(&opener, run, buf, self.pool.as_ref()).is_ok())
+        opener.is_ok_and(|opener| open_pages(&opener, run, buf).is_ok())
     }
 
     /// Reads a page, twice if it seems to be damaged: its file may just have been packed.

@@ -40,8 +40,7 @@ const SLOW_SHARE_MAX: u64 = 256;
 const SAMPLE: u64 = 64;
 /// Replies that are kept together before they are sent.
 const BATCH_LEN: usize = 32 << 10;
-/// Most short writes that are done together. From 16 pages on the library seals with several threads, and
-/// waking these costs more than sealing so few.
+/// Most short writes that are done together: their client waits for the first as long as for the last.
 const WRITES_MAX: usize = 12;
 
 /// A connection that has chosen.
