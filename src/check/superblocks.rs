@@ -6,6 +6,7 @@ use crate::check::finding::Findings;
 use crate::check::generations::{compare, consistency};
 use crate::check::keys::{Keys, open_keys};
 use crate::error::{Damage, Error, Kind, Result};
+use crate::format::is_zero;
 use crate::format::superblock::{FORMAT_VERSION, Superblock};
 use crate::io::Disk;
 use crate::kms::KeyService;
@@ -96,7 +97,7 @@ pub(super) fn read_slots(disk: &dyn Disk, files: &Files<'_>) -> Result<Vec<SlotC
 }
 
 fn decode(bytes: &[u8], mirror: u32) -> SlotState {
-    if bytes.iter().all(|&byte| byte == 0) {
+    if is_zero(bytes) {
         return SlotState::Unwritten;
     }
     match Superblock::decode(bytes, mirror) {

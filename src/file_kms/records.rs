@@ -7,6 +7,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::Damage;
+use crate::format::is_zero;
 
 /// The only format version so far.
 pub(super) const VERSION: u32 = 0;
@@ -234,12 +235,7 @@ fn crc(bytes: &[u8]) -> u32 {
 
 /// Refuses bytes that are not zero.
 pub(super) fn check_zero(bytes: &[u8]) -> Result<(), Damage> {
-    // All are as the first: one comparison of memory, where a loop takes a byte at a time.
-    let are_zero = match bytes {
-        [] => true,
-        [first, rest @ ..] => *first == 0 && *rest == bytes[..rest.len()],
-    };
-    match are_zero {
+    match is_zero(bytes) {
         true => Ok(()),
         false => Err(Damage::NotZero),
     }

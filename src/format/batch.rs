@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::crypto::{Secret, keyed_hash};
 use crate::error::Damage;
+use crate::format::is_zero;
 use crate::format::layout::disk_struct;
 use crate::format::superblock::FORMAT_VERSION;
 use crate::units::{SLOT_LEN, SegmentId, Seq, SlotAddr};
@@ -186,13 +187,13 @@ impl BatchHead {
             return Err(Damage::BadChecksum);
         }
         let records_len = disk.records_len.get() as usize;
-        let records = rest
-            .get(..records_len)
+        let (records, padding) = rest
+            .split_at_checked(records_len)
             .ok_or(Damage::OutOfRange("records_len"))?;
         if header_slots(records_len) != count {
             return Err(Damage::OutOfRange("header_slots"));
         }
-        if rest.iter().skip(records_len).any(|&byte| byte != 0) {
+        if !is_zero(padding) {
             return Err(Damage::NotZero);
         }
         Ok(Self {

@@ -51,5 +51,14 @@ pub const LAYOUT: &[layout::Struct] = &[
     node::DiskNodeRef::LAYOUT,
 ];
 
+/// Whether all bytes are zero. It is asked of padding and of unused slots, more often than anything is decoded.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    match bytes {
+        [] => true,
+        // All are as the one before: one comparison of memory, where a loop looks at a byte at a time.
+        [first, rest @ ..] => *first == 0 && bytes.starts_with(rest),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::crypto::hash;
 use crate::error::Damage;
 use crate::format::entry::{DiskEntry, Entry, pack_slot, unpack_slot};
+use crate::format::is_zero;
 use crate::format::layout::disk_struct;
 use crate::units::{KeyEpoch, PageNo, SLOT_LEN, SegmentId, SlotAddr};
 
@@ -276,7 +277,7 @@ impl DiskNode {
         let zero = header.reserved_a == 0
             && header.reserved_b.get() == 0
             && header.reserved_c == [0; 12]
-            && rest.iter().all(|&byte| byte == 0);
+            && is_zero(rest);
         if !zero {
             return Err(Damage::NotZero);
         }

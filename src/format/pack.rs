@@ -10,6 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::Damage;
+use crate::format::is_zero;
 use crate::format::layout::disk_struct;
 use crate::format::slots::DiskSlotRun;
 use crate::format::superblock::{FORMAT_VERSION, SEGMENT_SLOTS_MAX};
@@ -299,7 +300,7 @@ impl PackIndex {
         for _ in 0..part_count {
             parts.push(PackPart::decode(&mut rest, segment_slots)?);
         }
-        if rest.iter().any(|&byte| byte != 0) {
+        if !is_zero(rest) {
             return Err(Damage::NotZero);
         }
         if !parts.is_sorted_by(|a, b| a.segment < b.segment) {

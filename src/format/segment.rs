@@ -6,6 +6,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::Damage;
+use crate::format::is_zero;
 use crate::format::layout::disk_struct;
 use crate::format::superblock::FORMAT_VERSION;
 use crate::units::{SegmentId, StoreId};
@@ -107,7 +108,7 @@ impl SegmentHeader {
         if disk.root_id.get() != 0 {
             return Err(Damage::OutOfRange("root_id"));
         }
-        if disk.reserved.iter().any(|&byte| byte != 0) {
+        if !is_zero(&disk.reserved) {
             return Err(Damage::NotZero);
         }
         Ok(Self {

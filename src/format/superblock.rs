@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::crypto::{Secret, WRAPPED_LEN, keyed_hash};
 use crate::error::Damage;
+use crate::format::is_zero;
 use crate::format::layout::disk_struct;
 use crate::units::{
     HeadId, KeyEpoch, KeyId, LineageEpoch, SLOT_LEN, SegmentId, Seq, SlotAddr, StoreId,
@@ -250,7 +251,7 @@ impl Superblock {
         if disk.flags.get() & !FLAG_CLEAN != 0 {
             return Err(Damage::OutOfRange("flags"));
         }
-        if disk.reserved.iter().any(|&byte| byte != 0) {
+        if !is_zero(&disk.reserved) {
             return Err(Damage::NotZero);
         }
         let len = disk.store_key_len.get() as usize;

@@ -211,3 +211,17 @@ fn a_node_whose_checksum_is_right_is_still_checked() {
     assert_eq!(refused(32 + 52, 0), order);
     assert_eq!(refused(32, 2), order);
 }
+
+#[test]
+fn bytes_are_zero_if_each_is() {
+    for len in 0..200 {
+        let mut bytes = vec![0; len];
+        assert!(super::is_zero(&bytes), "{len}");
+        for at in 0..len {
+            bytes[at] = 1;
+            assert!(!super::is_zero(&bytes), "{len}, {at}");
+            bytes[at] = 0;
+        }
+        assert!(len == 0 || !super::is_zero(&vec![7; len]));
+    }
+}

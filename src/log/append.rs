@@ -5,6 +5,7 @@ use std::io;
 use crate::crypto::Secret;
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchHeader, header_slots};
+use crate::format::is_zero;
 use crate::format::record::{RECORD_HEADER_LEN, Record, in_summary};
 use crate::format::summary::{Summary, SummaryBatch};
 use crate::format::superblock::Position;
@@ -273,7 +274,7 @@ impl LogWriter {
         };
         let mut slot = vec![0; SLOT_LEN];
         segments.read_slots(end, &mut slot)?;
-        if slot.iter().all(|&byte| byte == 0) {
+        if is_zero(&slot) {
             return Ok(None);
         }
         tail.write_slots(end.slot, &[0; SLOT_LEN])

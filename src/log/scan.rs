@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
 use crate::format::batch::BatchHead;
+use crate::format::is_zero;
 use crate::format::record::{Record, Records};
 use crate::format::summary::Summary;
 use crate::format::superblock::{Position, Superblock};
@@ -324,7 +325,7 @@ impl<'a> Reader<'a> {
         }
         let mut slot = vec![0; SLOT_LEN];
         self.segments.read_slots(at, &mut slot)?;
-        Ok(slot.iter().all(|&byte| byte == 0))
+        Ok(is_zero(&slot))
     }
 }
 

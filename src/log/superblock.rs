@@ -4,6 +4,7 @@ use std::io;
 
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Kind, Result};
+use crate::format::is_zero;
 use crate::format::superblock::{FORMAT_VERSION, Superblock};
 use crate::io::{Access, Disk, DiskFile, publish};
 use crate::sync::Arc;
@@ -129,7 +130,7 @@ impl Superblocks {
                     }
                     Ok(_) => worst = worst.or(Some(Damage::WrongIdentity)),
                     // An unused slot is not what is wrong with the file.
-                    Err(Damage::BadMagic) if slot.iter().all(|&byte| byte == 0) => {}
+                    Err(Damage::BadMagic) if is_zero(&slot) => {}
                     Err(damage) => worst = Some(damage),
                 }
             }
@@ -244,10 +245,6 @@ fn check_copy(bytes: &[u8], mirror: u32, generation: u64, key: &Secret) -> Resul
         true => Ok(()),
         false => Err(Damage::BadTag),
     }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
 }
 
 fn offset(superblock: &Superblock) -> u64 {

@@ -7,7 +7,7 @@ use crate::check::lock_shared;
 use crate::check::options::Depth;
 use crate::error::{Damage, Error, Result};
 use crate::format::layout::Struct;
-use crate::format::{batch, node, pack, segment, superblock};
+use crate::format::{batch, is_zero, node, pack, segment, superblock};
 use crate::io::Disk;
 use crate::units::{Location, SLOT_LEN, SlotAddr};
 
@@ -133,7 +133,7 @@ type Look = (&'static str, Option<&'static Struct>, Result<(), Damage>);
 /// What a slot looks like, and whether it is whole as far as it can say.
 fn look(read: &Read<'_>, at: Option<SlotAddr>, bytes: &[u8]) -> Look {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
-    if bytes.iter().all(|&byte| byte == 0) {
+    if is_zero(bytes) {
         ("zeroes", None, Ok(()))
     } else if starts(&superblock::MAGIC) {
         let decode = |mirror| superblock::Superblock::decode(bytes, mirror).map(drop);
