@@ -405,3 +405,6 @@ impl Inner {
         Ok(gained && !self.poisoned.load(Ordering::SeqCst))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,9 +106,7 @@ impl Inner {
     /// Writes bytes at any offset. Atomic up to the store's bound, else in chunks from the front.
     pub fn write(&self, runtime: &Runtime, buf: &[u8], offset: u64) -> Result<()> {
         self.writable()?;
-        let head = self.head(runtime.head, runtime.kind)?;
-        Runtime::check_writable(&head)?;
-        check_range(offset, buf.len() as u64, head.record.len)?;
+        check_range(offset, buf.len() as u64, self.writable_len(runtime)?)?;
         self.counters.writes.add(1);
         self.counters.written_bytes.add(buf.len() as u64);
         let page_len = self.page_len();
@@ -127,6 +125,13 @@ impl Inner {
             done += len;
         }
         self.checkpoint_if_due()
+    }
+
+    /// The length of a head that may be written. Who holds a head while it is changed keeps its old nodes in memory.
+    pub fn writable_len(&self, runtime: &Runtime) -> Result<u64> {
+        let head = self.head(runtime.head, runtime.kind)?;
+        Runtime::check_writable(&head)?;
+        Ok(head.record.len)
     }
 
     fn write_chunk(&self, runtime: &Runtime, bytes: &[u8], offset: u64) -> Result<()> {
@@ -169,8 +174,7 @@ impl Inner {
     /// covered in part are written, if anything is there.
     pub fn clear(&self, runtime: &Runtime, range: Range<u64>, clear: Clear) -> Result<()> {
         self.writable()?;
-        let head = self.head(runtime.head, runtime.kind)?;
-        Runtime::check_writable(&head)?;
+        let writable_len = self.writable_len(runtime)?;
         let len = range
             .end
             .checked_sub(range.start)
@@ -179,7 +183,7 @@ impl Inner {
                 value: format!("{range:?}"),
                 rule: "it must not end before it starts",
             })?;
-        check_range(range.start, len, head.record.len)?;
+        check_range(range.start, len, writable_len)?;
         self.counters.writes.add(1);
         let page_len = self.page_len();
         let _turn = runtime.locks.lock(outer_pages(&range, page_len));
@@ -383,6 +387,8 @@ impl Inner {
             gone,
         };
         commit.credit.add_records(records_len);
+        // Or each node that was replaced would seem to be somebody's.
+        drop(head);
         self.install(&mut commit, runtime.head, changed);
         Ok(())
     }

@@ -16,10 +16,9 @@ impl Inner {
     /// Does writes in their order, as one change up to the atomic bound and else in chunks by page.
     pub fn write_many(&self, runtime: &Runtime, writes: &[(u64, &[u8])]) -> Result<()> {
         self.writable()?;
-        let head = self.head(runtime.head, runtime.kind)?;
-        Runtime::check_writable(&head)?;
+        let writable_len = self.writable_len(runtime)?;
         for (offset, bytes) in writes {
-            check_range(*offset, bytes.len() as u64, head.record.len)?;
+            check_range(*offset, bytes.len() as u64, writable_len)?;
         }
         let mut by_page: BTreeMap<PageNo, Pieces<'_>> = BTreeMap::new();
         for (offset, bytes) in writes {
