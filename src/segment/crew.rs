@@ -12,7 +12,7 @@ const HELP_LEN_MIN: usize = 512 << 10;
 /// So many bytes are taken at a time where somebody helps.
 const STINT_LEN: usize = 128 << 10;
 
-/// The threads of a store that seal and open pages, and how many calls do so just now.
+/// The threads of a store that help, and how many calls write, or read several pages, just now.
 #[derive(Debug)]
 pub struct Crew {
     pool: Option<rayon::ThreadPool>,

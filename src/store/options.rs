@@ -105,9 +105,9 @@ impl Options {
         self
     }
 
-    /// Threads that help a caller to seal and open pages, if that is 512 KiB and more in one call and no other
-    /// long call is at work; with any, one more makes checkpoints and syncs full segments. By default as many
-    /// as there are processors. With 0 everything runs in the calling thread.
+    /// Threads that help a caller to seal and open pages, if that is 512 KiB and more in one call and nobody else
+    /// writes or reads several pages then; with any, one more makes checkpoints and syncs full segments. By
+    /// default as many as there are processors. With 0 everything runs in the calling thread.
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
         self
