@@ -99,6 +99,38 @@ impl RealDisk {
         Ok(file)
     }
 
+    fn take(&self, name: &str, lock: Lock) -> io::Result<RealLock> {
+        let Some(file) = self.open_lock_file(name, lock)? else {
+            return Ok(RealLock { file: None, lock });
+        };
+        let result = match lock {
+            Lock::Exclusive => file.try_lock(),
+            Lock::Shared => file.try_lock_shared(),
+        };
+        match result {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let taken = RealLock {
+            file: Some(file),
+            lock,
+        };
+        if let (Some(file), Lock::Exclusive) = (&taken.file, lock) {
+            file.set_len(0)?;
+            match file.write_all_at(std::process::id().to_string().as_bytes(), 0) {
+                // A full disk: it is locked all the same, only nobody is told by whom.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                    ) => {}
+                written => written?,
+            }
+        }
+        Ok(taken)
+    }
+
     fn open_lock_file(&self, name: &str, lock: Lock) -> io::Result<Option<File>> {
         match lock {
             Lock::Exclusive => self.open_at(name, OFlags::RDWR | OFlags::CREATE).map(Some),
@@ -188,34 +220,7 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, name: &str, lock: Lock) -> io::Result<Box<dyn LockGuard>> {
-        let Some(file) = self.open_lock_file(name, lock)? else {
-            return Ok(Box::new(RealLock { file: None, lock }));
-        };
-        let result = match lock {
-            Lock::Exclusive => file.try_lock(),
-            Lock::Shared => file.try_lock_shared(),
-        };
-        match result {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        if lock == Lock::Exclusive {
-            file.set_len(0)?;
-            match file.write_all_at(std::process::id().to_string().as_bytes(), 0) {
-                // A full disk: it is locked all the same, only nobody is told by whom.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-                    ) => {}
-                written => written?,
-            }
-        }
-        Ok(Box::new(RealLock {
-            file: Some(file),
-            lock,
-        }))
+        Ok(Box::new(self.take(name, lock)?))
     }
 
     fn lock_owner(&self, name: &str) -> Option<u32> {
@@ -384,11 +389,17 @@ impl LockGuard for RealLock {}
 
 impl Drop for RealLock {
     fn drop(&mut self) {
-        if let (Some(file), Lock::Exclusive) = (&self.file, self.lock) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        if self.lock == Lock::Exclusive {
             // Otherwise we would be blamed for what a later shared owner holds. Nothing depends
             // on it: a killed process leaves its id, too.
             let _ = file.set_len(0);
         }
+        // A close alone is not enough: a child that another thread is about to start has the file
+        // open as well, until its `exec`, and the lock is that of the open file, see flock(2).
+        let _ = file.unlock();
     }
 }
 

@@ -81,28 +81,40 @@ pub(super) fn create(
         },
     };
     Superblocks::create(&**disk, &superblock, &secret.derive(Label::Superblock))?;
-    drop(guard);
-    open(&options.clone().read_only(false), machine.clone(), kms)
+    open_locked(
+        &options.clone().read_only(false),
+        machine.clone(),
+        kms,
+        guard,
+    )
 }
 
 pub(super) fn open(options: &Options, machine: Machine, kms: Arc<dyn KeyService>) -> Result<Store> {
-    let disk = machine.disk.clone();
-    if Superblocks::count(&*disk)? == 0 {
+    let disk = &machine.disk;
+    if Superblocks::count(&**disk)? == 0 {
         let location = Location::Directory(disk.describe());
         return Err(Error::NotAStore {
             kind: Kind::Store,
             location,
         });
     }
+    let wanted = if options.read_only {
+        Lock::Shared
+    } else {
+        Lock::Exclusive
+    };
+    let guard = lock(&**disk, wanted)?;
+    open_locked(options, machine, kms, guard)
+}
+
+fn open_locked(
+    options: &Options,
+    machine: Machine,
+    kms: Arc<dyn KeyService>,
+    guard: Box<dyn LockGuard>,
+) -> Result<Store> {
+    let disk = machine.disk;
     let read_only = options.read_only;
-    let guard = lock(
-        &*disk,
-        if read_only {
-            Lock::Shared
-        } else {
-            Lock::Exclusive
-        },
-    )?;
     let access = if read_only {
         Access::Read
     } else {

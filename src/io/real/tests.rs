@@ -197,6 +197,17 @@ fn a_lock_shuts_others_out_until_it_is_dropped() {
     drop(shared);
 }
 
+/// As a child has the file open between its `fork` and its `exec`.
+#[test]
+fn a_lock_ends_with_its_guard_whoever_else_has_its_file_open() {
+    let (_dir, disk) = disk();
+    let taken = disk.take("lock", Lock::Exclusive).unwrap();
+    let inherited = taken.file.as_ref().unwrap().try_clone().unwrap();
+    drop(taken);
+    disk.lock("lock", Lock::Exclusive).unwrap();
+    drop(inherited);
+}
+
 #[test]
 fn a_shared_lock_makes_its_file_where_it_can() {
     let (_dir, disk) = disk();
