@@ -113,9 +113,10 @@ impl Tree {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Nodes that changes made since this tree was cloned: none of them has an address.
-    pub fn made(&self) -> u64 {
-        self.made
+    /// How many nodes changes made since this tree was cloned or this was last asked: none of them
+    /// has an address.
+    pub fn take_made(&mut self) -> u64 {
+        std::mem::take(&mut self.made)
     }
 
     /// Nodes without an address that are not among `counted`, where they are noted: by their

@@ -59,9 +59,9 @@ impl PageTable {
         self.base.take_dropped()
     }
 
-    /// Nodes that changes made: see [`Tree::made`].
-    pub fn made(&self) -> u64 {
-        self.base.made()
+    /// How many nodes changes made: see [`Tree::take_made`].
+    pub fn take_made(&mut self) -> u64 {
+        self.base.take_made()
     }
 
     /// How many nodes a checkpoint would write, or more: those without an address that are not among
@@ -118,6 +118,14 @@ impl PageTable {
         let below = self.base.set(source, fanout, key_epoch, page, entry)?;
         let above = self.uncover(source, page..PageNo(page.0.saturating_add(1)))?;
         Ok(above.or(below))
+    }
+
+    /// What the table says of pages, if setting each of them cannot fail: see [`Tree::settable`].
+    pub fn settable(&self, pages: &[PageNo]) -> Option<Vec<Option<Entry>>> {
+        if self.is_overlaid() {
+            return None;
+        }
+        self.base.settable(pages)
     }
 
     /// Makes a range a hole: see [`Tree::remove_range`].

@@ -63,6 +63,34 @@ impl Tree {
         }
         Ok(set.old)
     }
+
+    /// What the table says of pages, if setting each of them loads no node and cannot fail: all nodes
+    /// on the way are in memory without an address, and stay so until a checkpoint gives them one.
+    pub fn settable(&self, pages: &[PageNo]) -> Option<Vec<Option<Entry>>> {
+        let root = self.root.as_ref()?;
+        if root.level() >= LEVEL_MAX {
+            return None;
+        }
+        pages.iter().map(|&page| settable(root, page)).collect()
+    }
+}
+
+fn settable(mut child: &Child, page: PageNo) -> Option<Option<Entry>> {
+    loop {
+        let Child::Memory(node) = child else {
+            return None;
+        };
+        if node.written().is_some() {
+            return None;
+        }
+        match node.body() {
+            Body::Leaf(pages) => return Some(node.entry(pages, page)),
+            Body::Inner(children) => {
+                let index = node.child(children, page).unwrap_or(0);
+                child = &children[index].1;
+            }
+        }
+    }
 }
 
 /// What setting a page did to a node.

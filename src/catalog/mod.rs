@@ -20,4 +20,6 @@ pub use names::{check_name, check_volume_name};
 pub use reach::{Reach, reach};
 #[cfg(test)]
 pub use space::Space;
-pub use state::{Catalog, Changed, Context, Head, discard, page_runs, set_page, set_range};
+pub use state::{
+    Catalog, Changed, ChangedNodes, Context, Head, discard, page_runs, set_page, set_range,
+};

@@ -46,12 +46,22 @@ pub struct Catalog {
 /// A head's page table after a change, and what the change did to its pages.
 #[derive(Debug, Default)]
 pub struct Changed<'a> {
-    /// The page table.
-    pub tree: PageTable,
+    /// The page table; `None` if the pages that were written are to be set in the one that the head
+    /// has, in which they are [settable](PageTable::settable). That copies no nodes.
+    pub tree: Option<PageTable>,
     /// Pages that were written.
     pub deltas: &'a [PageDelta],
     /// Other pages that were there before.
     pub gone: &'a [PageRun],
+}
+
+/// Nodes without an address: how many a change made, and how many are gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChangedNodes {
+    /// In the new page table.
+    pub made: u64,
+    /// With what the head had before.
+    pub gone: u64,
 }
 
 /// How much there is in a catalog.
@@ -185,16 +195,27 @@ impl Catalog {
         &self.lineage
     }
 
-    /// Gives a head a new page table after a change of its pages or nodes, which batch `seq` has.
-    ///
-    /// Returns how many nodes without an address are gone with what the head had before.
-    pub fn install(&mut self, id: HeadId, changed: Changed<'_>, seq: Seq) -> u64 {
+    /// Shows a change of a head's pages or nodes, which is in the batch of the context.
+    pub fn install(
+        &mut self,
+        id: HeadId,
+        changed: Changed<'_>,
+        context: Context<'_>,
+    ) -> ChangedNodes {
         let Some(head) = self.heads.get_mut(&id) else {
-            return 0;
+            return ChangedNodes::default();
         };
-        let mut tree = changed.tree;
-        let dropped = tree.take_dropped();
-        head.tree = tree;
+        match changed.tree {
+            Some(tree) => head.tree = tree,
+            None => {
+                for delta in changed.deltas {
+                    let set = set_page(&mut head.tree, delta, context);
+                    set.expect("BUG: a page that is settable was not set");
+                }
+            }
+        }
+        let made = head.tree.take_made();
+        let dropped = head.tree.take_dropped();
         let lineage = head.record.lineage;
         let mut count = head.page_count;
         for delta in changed.deltas {
@@ -218,13 +239,13 @@ impl Catalog {
                 Dropped::Written(at) => self.space.node_let_go(&mut self.lineage, lineage, &at),
                 // If nobody else refers to it, it never gets an address.
                 Dropped::Unwritten(node) if Arc::strong_count(&node) > 1 => {
-                    node.note_let_go(lineage, seq);
+                    node.note_let_go(lineage, context.seq);
                 }
                 Dropped::Unwritten(_) => gone += 1,
             }
         }
         self.lineage.mark_changed(lineage);
-        gone
+        ChangedNodes { made, gone }
     }
 
     /// Gives a head the written form of the page table it has, if it still has that one.
@@ -251,11 +272,11 @@ impl Catalog {
                     }
                 }
                 let changed = Changed {
-                    tree,
+                    tree: Some(tree),
                     deltas,
                     ..Changed::default()
                 };
-                self.install(*head, changed, context.seq);
+                self.install(*head, changed, context);
             }
             Record::Zeroes(range) | Record::Lost(range) => {
                 let mut tree = self.tree_of(range.head, context)?;
@@ -267,12 +288,12 @@ impl Catalog {
                 for page in range.pages().start.0..range.pages().end.0 {
                     tree.overlay(context.nodes, PageNo(page), entry)?;
                 }
-                self.install_cleared(range, tree, context.seq);
+                self.install_cleared(range, tree, context);
             }
             Record::Discard(range) => {
                 let mut tree = self.tree_of(range.head, context)?;
                 if discard(&mut tree, range, context)? {
-                    self.install_cleared(range, tree, context.seq);
+                    self.install_cleared(range, tree, context);
                 }
             }
             Record::Head(record) => self.apply_head(record, context)?,
@@ -314,13 +335,13 @@ impl Catalog {
     }
 
     /// Installs what is left of a page table after a range was cleared.
-    fn install_cleared(&mut self, range: &PageRange, tree: PageTable, seq: Seq) {
+    fn install_cleared(&mut self, range: &PageRange, tree: PageTable, context: Context<'_>) {
         let changed = Changed {
-            tree,
+            tree: Some(tree),
             gone: &range.gone,
             ..Changed::default()
         };
-        self.install(range.head, changed, seq);
+        self.install(range.head, changed, context);
     }
 
     fn apply_lineage(&mut self, record: &LineageRecord, context: Context<'_>) -> Result<()> {
@@ -358,10 +379,10 @@ impl Catalog {
         let birth = head.record.key_epoch;
         tree.fold(context.nodes, context.fanout, birth, usize::MAX)?;
         let changed = Changed {
-            tree,
+            tree: Some(tree),
             ..Changed::default()
         };
-        self.install(id, changed, context.seq);
+        self.install(id, changed, context);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 use super::{
     Catalog, Context, HeadKey, NewHead, branch_head, check_name, check_volume_name, create_head,
 };
-use crate::btree::{Fanout, Node, NodeSource};
+use crate::btree::{Fanout, Node, NodeSource, PageTable};
 use crate::catalog::{Changed, HeadKeys, Plan};
 use crate::crypto::Secret;
 use crate::error::{Damage, Error, Result};
@@ -152,10 +152,12 @@ impl Family {
             old_key_epoch: None,
         };
         let changed = Changed {
+            tree: Some(PageTable::default()),
             deltas: &[delta],
             ..Changed::default()
         };
-        self.catalog.install(self.heads[head].id, changed, Seq(1));
+        self.catalog
+            .install(self.heads[head].id, changed, context());
     }
 
     pub fn record(&self, head: usize) -> HeadRecord {

@@ -203,7 +203,7 @@ impl Inner {
             head.tree
                 .fold(&self.nodes, self.fanout, key_epoch, FOLD_PAGES)?;
             let changed = Changed {
-                tree: head.tree,
+                tree: Some(head.tree),
                 ..Changed::default()
             };
             self.install(&mut commit, id, changed);
@@ -211,12 +211,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Gives a head a page table that was changed.
+    /// Shows a change of a head's page table.
     pub fn install(&self, commit: &mut Commit, head: HeadId, changed: Changed<'_>) {
-        let made = changed.tree.made();
-        let seq = commit.log.position().seq;
-        let gone = self.state.write().install(head, changed, seq);
-        commit.credit.change_nodes(made, gone);
+        let context = self.context(SlotAddr::default(), commit.log.position().seq);
+        let nodes = self.state.write().install(head, changed, context);
+        commit.credit.change_nodes(nodes);
     }
 
     /// What the checkpoint is of.

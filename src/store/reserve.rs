@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 
 use crate::btree::PageTable;
+use crate::catalog::ChangedNodes;
 use crate::error::{Error, Result};
 use crate::format::batch::BATCH_HEADER_LEN;
 use crate::store::inner::{Commit, Inner};
@@ -107,9 +108,9 @@ impl Credit {
     }
 
     /// Notes a change of a page table.
-    pub fn change_nodes(&mut self, made: u64, gone: u64) {
+    pub fn change_nodes(&mut self, changed: ChangedNodes) {
         if let Some(nodes) = &mut self.nodes {
-            *nodes = (*nodes + made).saturating_sub(gone);
+            *nodes = (*nodes + changed.made).saturating_sub(changed.gone);
         }
     }
 

@@ -366,7 +366,14 @@ impl Inner {
             Some(place) => place,
             None => self.place(&mut commit, records_len, body_slots)?,
         };
-        let deltas = self.set_in(&mut tree, &sealed, place.last(body_slots))?;
+        let at = place.last(body_slots);
+        let (tree, deltas) = match cleared_something {
+            false => self.set_or_leave(tree, &sealed, at)?,
+            true => {
+                let deltas = self.set_in(&mut tree, &sealed, at)?;
+                (Some(tree), deltas)
+            }
+        };
         if !deltas.is_empty() {
             Record::encode_pages(runtime.head, &deltas, &mut records);
         }
@@ -387,7 +394,7 @@ impl Inner {
             gone,
         };
         commit.credit.add_records(records_len);
-        // Or each node that was replaced would seem to be somebody's.
+        // Or each node would seem to be somebody's, and be copied, not changed or gone.
         drop(head);
         self.install(&mut commit, runtime.head, changed);
         Ok(())
@@ -556,32 +563,63 @@ impl Inner {
         Ok(changed)
     }
 
+    /// Sets pages in a copy of a head's table that is as the head has it; unless they can be set without
+    /// fail in the head's own, once they are in the log: then no nodes are copied.
+    fn set_or_leave(
+        &self,
+        mut tree: PageTable,
+        sealed: &Sealed,
+        body: SlotAddr,
+    ) -> Result<(Option<PageTable>, Vec<PageDelta>)> {
+        let pages: Vec<PageNo> = sealed.pages.iter().map(|page| page.page).collect();
+        let Some(olds) = tree.settable(&pages) else {
+            let deltas = self.set_in(&mut tree, sealed, body)?;
+            return Ok((Some(tree), deltas));
+        };
+        let mut deltas = self.deltas(sealed, body);
+        for (delta, old) in deltas.iter_mut().zip(olds) {
+            set_old(delta, old);
+        }
+        Ok((None, deltas))
+    }
+
     fn set_in(
         &self,
         tree: &mut PageTable,
         sealed: &Sealed,
         body: SlotAddr,
     ) -> Result<Vec<PageDelta>> {
-        let page_slots = self.segments.geometry().page_slots();
-        let mut deltas = Vec::with_capacity(sealed.pages.len());
-        let mut at = body;
-        for page in &sealed.pages {
-            let entry = page.entry(sealed.key_epoch, at);
-            let mut delta = PageDelta {
-                page: page.page,
-                entry,
-                old_at: None,
-                old_key_epoch: None,
-            };
-            let old = set_page(tree, &delta, self.context(at, Seq(0)))?;
-            delta.old_at = match &old {
-                Some(Entry::Data(data)) => Some(data.at),
-                _ => None,
-            };
-            delta.old_key_epoch = old.as_ref().map(Entry::key_epoch);
-            deltas.push(delta);
-            at.slot += page_slots;
+        let mut deltas = self.deltas(sealed, body);
+        for delta in &mut deltas {
+            let context = self.context(delta.entry.at, Seq(0));
+            let old = set_page(tree, delta, context)?;
+            set_old(delta, old);
         }
         Ok(deltas)
     }
+
+    /// What the pages are, but for what they were.
+    fn deltas(&self, sealed: &Sealed, body: SlotAddr) -> Vec<PageDelta> {
+        let page_slots = self.segments.geometry().page_slots();
+        let slots = (body.slot..).step_by(page_slots as usize);
+        let places = slots.map(|slot| SlotAddr { slot, ..body });
+        let pages = sealed.pages.iter().zip(places);
+        pages
+            .map(|(page, at)| PageDelta {
+                page: page.page,
+                entry: page.entry(sealed.key_epoch, at),
+                old_at: None,
+                old_key_epoch: None,
+            })
+            .collect()
+    }
+}
+
+/// Notes what a page was.
+fn set_old(delta: &mut PageDelta, old: Option<Entry>) {
+    delta.old_at = match &old {
+        Some(Entry::Data(data)) => Some(data.at),
+        _ => None,
+    };
+    delta.old_key_epoch = old.as_ref().map(Entry::key_epoch);
 }

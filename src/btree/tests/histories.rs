@@ -118,8 +118,11 @@ impl World {
         match *step {
             Step::Set(head, page) => self.set(head % count, page),
             Step::Fill(head, first, len) => {
-                for page in first.0..first.0.saturating_add(len) {
-                    self.set(head % count, PageNo(page));
+                let pages: Vec<PageNo> =
+                    (first.0..first.0.saturating_add(len)).map(PageNo).collect();
+                let is_settable = self.is_settable(head % count, &pages);
+                for page in pages {
+                    self.set_with(head % count, page, is_settable);
                 }
             }
             Step::Remove(head, first, len) => {
@@ -163,12 +166,30 @@ impl World {
         }
     }
 
+    /// Whether pages can be set without a load.
+    fn is_settable(&self, head: usize, pages: &[PageNo]) -> bool {
+        let (tree, model) = &self.heads[head];
+        let olds = tree.settable(pages);
+        if let Some(olds) = &olds {
+            let olds = olds.iter().copied();
+            assert!(olds.eq(pages.iter().map(|page| model.get(page).copied())));
+        }
+        olds.is_some()
+    }
+
     fn set(&mut self, head: usize, page: PageNo) {
+        self.set_with(head, page, self.is_settable(head, &[page]));
+    }
+
+    /// Sets a page; no load succeeds if that is settable.
+    fn set_with(&mut self, head: usize, page: PageNo, is_settable: bool) {
         let entry = self.entry();
         let (tree, model) = &mut self.heads[head];
         let nodes = Nodes::of(&self.source, tree);
         tree.take_dropped();
+        self.source.fail(is_settable.into());
         let old = tree.set(&self.source, self.fanout, self.epoch, page, entry);
+        self.source.fail(0);
         assert_eq!(old.expect("no load fails"), model.insert(page, entry));
         nodes.check_dropped(&Nodes::of(&self.source, tree), tree.take_dropped());
     }
@@ -270,4 +291,19 @@ fn histories_of_fan_out_4_read_as_the_model() {
 #[test]
 fn histories_of_fan_out_78_read_as_the_model() {
     histories(Fanout::default(), 2000, 300);
+}
+
+#[test]
+fn pages_are_settable_where_all_nodes_on_the_way_are_in_memory_without_an_address() {
+    let mut world = World::new(Fanout::new(3), true);
+    assert!(!world.is_settable(0, &[PageNo(1)]), "there is no root");
+    for page in 0..40 {
+        world.set(0, PageNo(page));
+    }
+    assert!(world.is_settable(0, &[PageNo(0), PageNo(39), PageNo(u64::MAX)]));
+    world.source.checkpoint(&world.heads[0].0);
+    assert!(!world.is_settable(0, &[PageNo(0)]));
+    world.set(0, PageNo(0));
+    assert!(world.is_settable(0, &[PageNo(0)]));
+    assert!(!world.is_settable(0, &[PageNo(0), PageNo(39)]));
 }
