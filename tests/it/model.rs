@@ -1,5 +1,6 @@
 //! Random histories against a plain model: bytes, page kinds and lineage of every head.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,21 +20,31 @@ const FAILED_SEEDS: &[u64] = &[239];
 /// Histories of a normal run; the environment can ask for others, as `FROM..TO`.
 const HISTORIES: Range<u64> = 0..2_000;
 const HISTORIES_VARIABLE: &str = "OFFSHOOT_MODEL_HISTORIES";
+/// Histories from this number on are long and of small changes, for campaigns: most of what a short one costs is not
+/// calls.
+const LONG_FROM: u64 = 1_000_000;
+/// Long ones of a normal run.
+const LONG_HISTORIES: Range<u64> = LONG_FROM..LONG_FROM + 60;
 /// Most heads alive at once, so that histories stay short.
 const HEADS_MAX: usize = 12;
 
 #[test]
 fn random_histories_agree_with_a_plain_model() {
-    let asked = std::env::var(HISTORIES_VARIABLE).ok();
-    let range = asked.map_or(HISTORIES, |range| {
-        let (from, to) = range.split_once("..").expect("FROM..TO");
-        from.parse().unwrap()..to.parse().unwrap()
-    });
-    let is_short = range.end - range.start < HISTORIES.end;
-    let seeds: Vec<u64> = FAILED_SEEDS.iter().copied().chain(range).collect();
-    let page_lens: BTreeSet<u32> = seeds.iter().map(|&seed| page_len(&mut Rng(seed))).collect();
-    assert!(page_lens.len() == 5 || is_short, "{page_lens:?}");
-    let (next, steps) = (AtomicU64::new(0), AtomicU64::new(0));
+    let seeds: Vec<u64> = match std::env::var(HISTORIES_VARIABLE) {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").expect("FROM..TO");
+            (from.parse().unwrap()..to.parse().unwrap()).collect()
+        }
+        Err(_) => {
+            let failed = FAILED_SEEDS.iter().copied();
+            let seeds: Vec<u64> = failed.chain(HISTORIES).chain(LONG_HISTORIES).collect();
+            let page_lens: BTreeSet<u32> =
+                seeds.iter().map(|&seed| page_len(&mut Rng(seed))).collect();
+            assert_eq!(page_lens.len(), 5, "{page_lens:?}");
+            seeds
+        }
+    };
+    let (next, calls) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -42,7 +53,7 @@ fn random_histories_agree_with_a_plain_model() {
                     let trace = Trace::default();
                     let run = AssertUnwindSafe(|| History::new(seed, trace.clone()).run());
                     match catch_unwind(run) {
-                        Ok(count) => _ = steps.fetch_add(count, Ordering::Relaxed),
+                        Ok(count) => _ = calls.fetch_add(count, Ordering::Relaxed),
                         Err(_) => {
                             let trace = trace.0.lock().unwrap_or_else(|p| p.into_inner());
                             eprintln!("seed {seed} failed after:\n{}", trace.join("\n"));
@@ -58,7 +69,7 @@ fn random_histories_agree_with_a_plain_model() {
         failed.is_empty(),
         "these seeds failed; add them to FAILED_SEEDS: {failed:?}"
     );
-    println!("{} histories, {} steps", seeds.len(), steps.into_inner());
+    println!("{} histories, {} calls", seeds.len(), calls.into_inner());
 }
 
 /// The page length of a history, drawn first. Longer pages take longer to seal, so there are few.
@@ -117,6 +128,9 @@ struct History {
     page_len: u64,
     pages_max: u64,
     named: u32,
+    is_long: bool,
+    /// Calls of the library whose results were compared.
+    calls: Cell<u64>,
     trace: Trace,
 }
 
@@ -190,18 +204,26 @@ impl History {
             page_len: page_len.into(),
             pages_max: (32 / page_slots).clamp(3, 24),
             named: 0,
+            is_long: seed >= LONG_FROM,
+            calls: Cell::default(),
             sim,
             rng,
             trace,
         }
     }
 
-    /// Returns the number of steps.
+    /// Returns the number of calls.
     fn run(mut self) -> u64 {
-        let steps = 20 + self.rng.below(60);
+        let steps = match self.is_long {
+            false => 20 + self.rng.below(60),
+            true => 200 + self.rng.below(1800),
+        };
         self.create_volume();
         for step in 0..steps {
-            self.step();
+            match self.is_long {
+                false => self.step(),
+                true => self.long_step(),
+            }
             if step % 16 == 15 {
                 let index = self.rng.index(self.heads.len());
                 self.check_pages(index);
@@ -210,7 +232,31 @@ impl History {
         self.check_all();
         self.reopen();
         self.check_all();
-        steps
+        self.calls.get()
+    }
+
+    fn count(&self, calls: usize) {
+        self.calls.set(self.calls.get() + calls as u64);
+    }
+
+    /// A step of a long history: what writes tables or opens a store is rare, as it costs as much as a hundred calls.
+    fn long_step(&mut self) {
+        if self.rng.below(8) == 0 {
+            return self.step();
+        }
+        match self.rng.below(16) {
+            0..6 => self.write(),
+            6 => self.clear(true),
+            7 => self.clear(false),
+            8 => self.branch(HeadKind::Volume),
+            9 => self.delete(),
+            10 => self.flush(),
+            _ => {}
+        }
+        for _ in 0..3 {
+            let index = self.rng.index(self.heads.len());
+            self.check_part(index);
+        }
     }
 
     fn step(&mut self) {
@@ -226,7 +272,7 @@ impl History {
             81..87 => self.delete(),
             87..89 => self.create_volume(),
             89..91 => self.refuse_taken_name(),
-            91..93 => self.store().flush().unwrap(),
+            91..93 => self.flush(),
             93..96 => self.checkpoint(),
             _ => self.reopen(),
         }
@@ -260,6 +306,10 @@ impl History {
             }
         };
         let (a, b) = (at(), at());
+        if self.is_long && self.rng.below(8) > 0 {
+            let most = 1 + self.rng.below(2 * self.page_len);
+            return a.min(b)..a.max(b).min(a.min(b) + most);
+        }
         match self.rng.below(4) {
             // Short ones within a page or across an edge.
             0 => a..(a + 1 + self.rng.below(600)).min(len).max(a),
@@ -295,6 +345,7 @@ impl History {
         let touched = self.touched(&range);
         let model = &mut self.heads[index];
         model.volume().write_all_at(&bytes, range.start).unwrap();
+        self.calls.set(self.calls.get() + 1);
         model.bytes[range.start as usize..range.end as usize].copy_from_slice(&bytes);
         let epoch = model.epoch;
         for page in &mut model.pages[touched] {
@@ -321,6 +372,7 @@ impl History {
             true => model.volume().write_zeroes(range.clone()).unwrap(),
             false => model.volume().discard(range.clone()).unwrap(),
         }
+        self.calls.set(self.calls.get() + 1);
         model.bytes[range.start as usize..range.end as usize].fill(0);
         let epoch = model.epoch;
         for number in touched {
@@ -358,6 +410,7 @@ impl History {
             .add(format!("resize {} to {len}", self.heads[index].name));
         let model = &mut self.heads[index];
         model.volume().resize(len).unwrap();
+        self.calls.set(self.calls.get() + 1);
         let pages = len.div_ceil(self.page_len) as usize;
         if model.pages.iter().skip(pages).any(Option::is_some) {
             self.epochs[model.epoch].changed = true;
@@ -375,6 +428,7 @@ impl History {
             .add(format!("rename {} to {name}", self.heads[index].name));
         let model = &mut self.heads[index];
         model.volume().rename(&name).unwrap();
+        self.calls.set(self.calls.get() + 4);
         let old = std::mem::replace(&mut model.name, name.to_ascii_lowercase());
         assert!(matches!(
             self.store().volume(&old),
@@ -394,6 +448,7 @@ impl History {
         let len = 1 + self.rng.below(self.pages_max * self.page_len);
         self.trace.add(format!("create {name} of {len}"));
         let volume = self.store().create_volume(&name, len, &key).unwrap();
+        self.count(2);
         self.epochs.push(Epoch {
             parent: None,
             changed: false,
@@ -450,6 +505,7 @@ impl History {
             }
             (_, Handle::Pin(_)) => unreachable!("nothing is made from a pin"),
         };
+        self.count(2);
         let id = match &made {
             Handle::Volume(volume) => volume.info().unwrap().id,
             Handle::Snapshot(snapshot) => snapshot.info().unwrap().id,
@@ -515,6 +571,7 @@ impl History {
             HeadKind::Pin => self.store().pin(&model.name).map(drop),
         };
         assert!(matches!(found, Err(Error::NotFound { .. })));
+        self.count(2);
     }
 
     /// Epochs beside one that goes, or beside one above it, may become one with their parent, and
@@ -540,11 +597,18 @@ impl History {
         ] {
             assert!(matches!(result, Err(Error::AlreadyExists { .. })), "{name}");
         }
+        self.count(2);
+    }
+
+    fn flush(&mut self) {
+        self.store().flush().unwrap();
+        self.count(1);
     }
 
     fn checkpoint(&mut self) {
         self.trace.add("checkpoint".to_owned());
         self.store().checkpoint().unwrap();
+        self.count(1);
     }
 
     /// Ends the process in one of the ways a process ends, and starts another.
@@ -587,6 +651,7 @@ impl History {
             });
         }
         self.store = Some(store);
+        self.count(2 + self.heads.len());
     }
 
     /// Reads a part of a head, and a part of another one.
@@ -602,6 +667,7 @@ impl History {
         let model = &self.heads[index];
         let mut bytes = vec![0xEE; (range.end - range.start) as usize];
         model.handle().read(&mut bytes, range.start).unwrap();
+        self.count(1);
         let expected = &model.bytes[range.start as usize..range.end as usize];
         if bytes != expected {
             let differs = bytes.iter().zip(expected).position(|(a, b)| a != b);
@@ -632,6 +698,7 @@ impl History {
             ),
             Handle::Pin(pin) => (pin.extents(0..model.len()).unwrap(), pin.usage().unwrap()),
         };
+        self.count(2);
         let (mut next, mut last, mut found) = (0, None, Vec::new());
         for extent in extents {
             let extent = extent.unwrap();
@@ -736,5 +803,6 @@ impl History {
             .collect();
         pins.sort();
         assert_eq!(pins, of_kind(HeadKind::Pin));
+        self.count(3 + self.heads.len());
     }
 }

@@ -2,7 +2,7 @@
 
 use offshoot::io::sim::Lie;
 use offshoot_torture::run::Planted;
-use offshoot_torture::torture::{Plan, Script, torture};
+use offshoot_torture::torture::{Histories, Plan, Script, torture};
 
 fn plan(seed: u64, cases: u64, planted: Planted) -> Plan {
     Plan {
@@ -10,17 +10,21 @@ fn plan(seed: u64, cases: u64, planted: Planted) -> Plan {
         cases: Some(cases),
         threads: 2,
         planted,
+        histories: Histories::Short,
         shrink: true,
     }
 }
 
-/// A longer campaign sets `OFFSHOOT_TORTURE` to `FROM..TO`, the seeds.
-#[test]
-fn random_histories_survive_crashes_faults_and_lies() {
-    let range = std::env::var("OFFSHOOT_TORTURE").unwrap_or_else(|_| "1..81".to_owned());
+/// Plays the histories of the seeds that a variable names as `FROM..TO`.
+fn campaign(histories: Histories, variable: &str, short: &str) {
+    let range = std::env::var(variable).unwrap_or_else(|_| short.to_owned());
     let (from, to) = range.split_once("..").expect("FROM..TO");
     let (from, to) = (from.parse::<u64>().unwrap(), to.parse::<u64>().unwrap());
-    let (tally, found) = torture(&plan(from, to - from, Planted::Nothing), &|_| true);
+    let plan = Plan {
+        histories,
+        ..plan(from, to - from, Planted::Nothing)
+    };
+    let (tally, found) = torture(&plan, &|_| true);
     println!(
         "{} cases, {} operations, {} states, {} distinct, recoveries crashed {:?}, {} after lies, {} faults",
         tally.cases,
@@ -39,6 +43,33 @@ fn random_histories_survive_crashes_faults_and_lies() {
     }
     assert_eq!(tally.cases, to - from);
     assert!(tally.recoveries[0] > 0 && tally.lies > 0 && tally.faults > 0);
+}
+
+#[test]
+fn random_histories_survive_crashes_faults_and_lies() {
+    campaign(Histories::Short, "OFFSHOOT_TORTURE", "1..81");
+}
+
+/// What only a store can show to which much has happened.
+#[test]
+fn long_histories_survive_crashes_faults_and_lies() {
+    campaign(Histories::Long, "OFFSHOOT_TORTURE_LONG", "1..2001");
+}
+
+#[test]
+fn long_histories_notice_what_is_broken_on_purpose() {
+    for planted in [
+        Planted::EarlyAcknowledgement,
+        Planted::DroppedSyncs(Lie::Always),
+    ] {
+        let plan = Plan {
+            histories: Histories::Long,
+            shrink: false,
+            ..plan(1, 20, planted)
+        };
+        let (_, found) = torture(&plan, &|_| true);
+        assert!(found.is_some(), "{planted:?}");
+    }
 }
 
 /// What each found is told in `docs/campaigns`.
@@ -89,6 +120,7 @@ fn a_disk_that_never_syncs_is_found() {
 fn equal_seeds_play_equal_histories() {
     for seed in 0..50 {
         assert_eq!(Script::of(seed), Script::of(seed));
+        assert_eq!(Script::long(seed), Script::long(seed));
     }
     let states = |threads| {
         let plan = Plan {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
 use offshoot_torture::run::Planted;
-use offshoot_torture::torture::{Found, Plan, Tally, torture};
+use offshoot_torture::torture::{Found, Histories, Plan, Tally, torture};
 use serde_json::{Value, json};
 
 use crate::cli;
@@ -48,6 +48,9 @@ pub struct Args {
     /// Cases at a time [default: as many as there are processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+    /// Long histories: over 200 operations in 20 rounds, of which fewer crashes are looked at
+    #[arg(long)]
+    long: bool,
     /// Break something on purpose, to see that it is noticed
     #[arg(long, value_name = "WHAT")]
     plant: Option<Plant>,
@@ -83,6 +86,11 @@ pub fn run(context: &Context, args: &Args) -> Result {
         cases: args.cases.or(args.minutes.is_none().then_some(CASES)),
         threads: args.threads.map_or(processors, usize::from),
         planted: args.plant.map_or(Planted::Nothing, Plant::planted),
+        histories: if args.long {
+            Histories::Long
+        } else {
+            Histories::Short
+        },
         shrink: !args.no_shrink,
     };
     let began = Instant::now();
@@ -183,7 +191,12 @@ impl Report<'_> {
             Planted::EarlyAcknowledgement => " --plant early-acknowledgement",
             Planted::DroppedSyncs(_) => " --plant no-sync",
         };
-        format!("offshoot torture --seed {} --cases 1{plant}", found.seed)
+        let long = match self.plan.histories {
+            Histories::Short => "",
+            Histories::Long => " --long",
+        };
+        let seed = found.seed;
+        format!("offshoot torture --seed {seed} --cases 1{long}{plant}")
     }
 
     fn document(&self) -> Value {
@@ -200,6 +213,7 @@ impl Report<'_> {
         json!({ "schema": "torture/1", "torture": {
             "version": env!("CARGO_PKG_VERSION"),
             "seed": self.plan.seed,
+            "long": self.plan.histories == Histories::Long,
             "cases": tally.cases,
             "operations": tally.ops,
             "states": tally.states,

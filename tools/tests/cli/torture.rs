@@ -31,6 +31,21 @@ fn torture_counts_what_it_did_and_touches_no_file() {
 }
 
 #[test]
+fn long_histories_have_over_200_operations() {
+    let place = Place::bare();
+    let args = ["torture", "--seed", "40", "--cases", "2", "--long"];
+    let told = &place.json(&args)["torture"];
+    assert_eq!(told["long"], true);
+    assert!(told["operations"].as_u64() > Some(250), "{told}");
+    assert!(told["failure"].is_null(), "{told}");
+    let planted = [&args[..], &["--plant", "no-sync", "--no-shrink"]].concat();
+    let output = place.command(&planted).output().expect("the program");
+    assert_eq!(output.status.code(), Some(18));
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.contains("--cases 1 --long --plant no-sync"), "{text}");
+}
+
+#[test]
 fn torture_finds_what_is_planted_and_says_how_to_see_it_again() {
     let place = Place::bare();
     let args = [

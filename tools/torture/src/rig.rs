@@ -54,7 +54,13 @@ impl Random for Dice {
 pub fn options() -> &'static Options {
     static OPTIONS: OnceLock<Options> = OnceLock::new();
     let segment_len = u64::from(SEGMENT_SLOTS) * 4096;
-    OPTIONS.get_or_init(|| Options::new().segment_len(segment_len).fanout(3).workers(0))
+    OPTIONS.get_or_init(|| {
+        Options::new()
+            .segment_len(segment_len)
+            .fanout(3)
+            .cache_bytes(64 << 10)
+            .workers(0)
+    })
 }
 
 pub fn clock() -> Arc<dyn Clock> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,9 @@ use crate::shown::{Shown, fits, processor_time, show, timed};
 const ROUNDS_MAX: usize = 6;
 /// Operations of a round at most.
 const OPS_MAX: usize = 8;
+/// Rounds of a long history, and operations of each of them: 200 to 400 in all.
+const LONG_ROUNDS: usize = 20;
+const LONG_OPS: RangeInclusive<usize> = 10..=20;
 /// A recovery may crash, and the recovery from that, and once more.
 const DEPTH_MAX: u32 = 3;
 /// How long is tried to make a history shorter, by the time of the thread.
@@ -117,8 +121,43 @@ pub struct Plan {
     pub threads: usize,
     /// A fault on purpose.
     pub planted: Planted,
+    /// What histories are like.
+    pub histories: Histories,
     /// Whether a history that fails is made shorter.
     pub shrink: bool,
+}
+
+/// What histories are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Histories {
+    /// A few rounds of a few operations, and many crashes of each are looked at.
+    Short,
+    /// Over 200 operations in 20 rounds, with a crash after each: what a store is like after much has happened to it.
+    Long,
+}
+
+impl Histories {
+    fn script(self, seed: u64) -> Script {
+        match self {
+            Self::Short => Script::of(seed),
+            Self::Long => Script::long(seed),
+        }
+    }
+
+    fn effort(self) -> Effort {
+        match self {
+            Self::Short => Effort::Some,
+            Self::Long => Effort::Least,
+        }
+    }
+
+    /// While it is made shorter.
+    fn effort_of_shrinking(self) -> Effort {
+        match self {
+            Self::Short => Effort::All,
+            Self::Long => Effort::Least,
+        }
+    }
 }
 
 /// Plays histories until one fails, all are done, or `go_on` says `false`. It is asked, with what was done so far,
@@ -134,9 +173,10 @@ pub fn torture(plan: &Plan, go_on: &(dyn Fn(&Tally) -> bool + Sync)) -> (Tally, 
                     if plan.cases.is_some_and(|cases| number >= cases) {
                         return;
                     }
-                    let script = Script::of(plan.seed.wrapping_add(number));
+                    let script = plan.histories.script(plan.seed.wrapping_add(number));
                     let mut own = Tally::default();
-                    let played = play(&script, plan.planted, Effort::Some, &mut own);
+                    let effort = plan.histories.effort();
+                    let played = play(&script, plan.planted, effort, &mut own);
                     let mut tally = lock(&tally);
                     tally.add(own);
                     if let Err(why) = played {
@@ -164,7 +204,8 @@ pub fn torture(plan: &Plan, go_on: &(dyn Fn(&Tally) -> bool + Sync)) -> (Tally, 
     let into = |error: PoisonError<_>| error.into_inner();
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = found.as_mut().filter(|_| plan.shrink) {
-        shrink(found, plan.planted);
+        let effort = plan.histories.effort_of_shrinking();
+        shrink(found, plan.planted, effort);
     }
     (tally.into_inner().unwrap_or_else(into), found)
 }
@@ -176,6 +217,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// How much of a history is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effort {
+    /// The crash that the history goes on from, and one more of the end of some rounds.
+    Least,
     /// A few crashes of a few moments.
     Some,
     /// Every moment before a sync, so that what is left out of the history changes little of what is seen.
@@ -186,18 +229,28 @@ impl Script {
     /// The history of a seed.
     pub fn of(seed: u64) -> Self {
         let random = SimRandom::new(mix(seed, 0));
-        let mut step = 1;
         let count = 1 + random.below(ROUNDS_MAX);
+        Self::with(seed, &random, count, 0..=OPS_MAX)
+    }
+
+    /// The long history of a seed.
+    pub fn long(seed: u64) -> Self {
+        let random = SimRandom::new(mix(seed, 2));
+        Self::with(seed, &random, LONG_ROUNDS, LONG_OPS)
+    }
+
+    fn with(seed: u64, random: &SimRandom, count: usize, ops_len: RangeInclusive<usize>) -> Self {
+        let mut step = 1;
         let mut rounds = Vec::with_capacity(count);
         for number in 0..count {
             let mut ops = Vec::new();
-            for _ in 0..random.below(OPS_MAX + 1) {
+            for _ in 0..ops_len.start() + random.below(ops_len.end() - ops_len.start() + 1) {
                 step += 1;
-                ops.push((step, pick(&random)));
+                ops.push((step, pick(random)));
             }
             // After a lie nothing is known for certain, so the history ends there.
             let is_last = number + 1 == count;
-            let trouble = Trouble::of(&random, is_last);
+            let trouble = Trouble::of(random, is_last);
             rounds.push(Round { ops, trouble });
         }
         Self {
@@ -438,7 +491,8 @@ impl<'a> Player<'a> {
             if !run.is_open() {
                 break;
             }
-            if round.trouble == Trouble::None {
+            let is_read = self.effort != Effort::Least || random.below(4) == 0;
+            if round.trouble == Trouble::None && is_read {
                 let (found, expected) = (run.process().read()?, run.model());
                 if found != expected {
                     return Err(format!(
@@ -535,6 +589,7 @@ impl<'a> Player<'a> {
     fn moments(&self, captures: &[Capture], random: &SimRandom) -> BTreeSet<usize> {
         let last = captures.len().saturating_sub(1);
         match self.effort {
+            Effort::Least => (random.below(4) == 0).then_some(last).into_iter().collect(),
             Effort::All => (0..captures.len()).collect(),
             Effort::Some => {
                 let some = (0..3).map(|_| random.below(captures.len().max(1)));
@@ -545,14 +600,14 @@ impl<'a> Player<'a> {
 
     /// Ways to crash: a kill, a loss of all that is pending, others by chance.
     fn ways(&mut self, capture: &Capture, random: &SimRandom) -> Vec<Option<Crash>> {
-        let mut ways = vec![None, Some(Crash::NONE_KEPT)];
+        let sampled = || Some(capture.machine.sampled_crash(random.below(1 << 30) as u64));
         let more = match self.effort {
+            Effort::Least => return vec![sampled()],
             Effort::Some => 2,
             Effort::All => 4,
         };
-        ways.extend(
-            (0..more).map(|_| Some(capture.machine.sampled_crash(random.below(1 << 30) as u64))),
-        );
+        let mut ways = vec![None, Some(Crash::NONE_KEPT)];
+        ways.extend((0..more).map(|_| sampled()));
         let seed = random.below(1 << 30) as u64;
         ways.push(Some(capture.machine.sampled_crash_apart(seed)));
         ways
@@ -654,14 +709,14 @@ fn fsck(machine: &SimMachine, seed: u64) -> Result<Option<Report>, String> {
 }
 
 /// Makes the history shorter as long as it fails.
-fn shrink(found: &mut Found, planted: Planted) {
+fn shrink(found: &mut Found, planted: Planted, effort: Effort) {
     let began = processor_time();
     'again: loop {
         for smaller in found.shortest.smaller() {
             if processor_time() - began > SHRINK_FOR {
                 return;
             }
-            if let Err(why) = play(&smaller, planted, Effort::All, &mut Tally::default()) {
+            if let Err(why) = play(&smaller, planted, effort, &mut Tally::default()) {
                 (found.shortest, found.shortest_why) = (smaller, why);
                 continue 'again;
             }
