@@ -44,12 +44,14 @@ pub enum Stage {
     First,
     /// 13 operations from 3 starts.
     Proof,
+    /// Four operations of the first stage's 9 from 2 starts.
+    Fours,
 }
 
 impl Plan {
     /// The plan of `cargo test`; a longer campaign sets `OFFSHOOT_SIM_STATES` to about as many
-    /// states as it wants and `OFFSHOOT_SIM_SEED` to what no campaign before it had. `OFFSHOOT_SIM=proof` asks for
-    /// the proof stage, `OFFSHOOT_SIM_JOBS=FROM..TO` for a part of it.
+    /// states as it wants and `OFFSHOOT_SIM_SEED` to what no campaign before it had. `OFFSHOOT_SIM=proof` or `fours`
+    /// asks for another stage, `OFFSHOOT_SIM_JOBS=FROM..TO` for a part of it.
     pub fn from_env() -> Self {
         let number = |name| {
             std::env::var(name)
@@ -59,6 +61,7 @@ impl Plan {
         let states = number("OFFSHOOT_SIM_STATES").unwrap_or(0) as usize;
         let stage = match std::env::var("OFFSHOOT_SIM").as_deref() {
             Ok("proof") => Stage::Proof,
+            Ok("fours") => Stage::Fours,
             Ok(other) => panic!("OFFSHOOT_SIM: {other}"),
             Err(_) => Stage::First,
         };
@@ -119,6 +122,7 @@ fn jobs(plan: &Plan) -> Vec<Job> {
     let (starts, all) = match plan.stage {
         Stage::First => (2, first_sequences()),
         Stage::Proof => (3, proof_sequences()),
+        Stage::Fours => (2, fours()),
     };
     let numbered =
         (0..starts).flat_map(|start| all.iter().cloned().enumerate().map(move |n| (start, n)));
@@ -137,6 +141,12 @@ fn first_sequences() -> Vec<Vec<Op>> {
         .chain(more_sequences())
         .collect();
     all.into_iter().chain(key_sequences()).collect()
+}
+
+fn fours() -> Vec<Vec<Op>> {
+    let triples = sequences().into_iter();
+    let all = triples.flat_map(|[a, b, c]| OPS.map(|d| vec![a, b, c, d]));
+    all.collect()
 }
 
 /// Runs all sequences from both starts.

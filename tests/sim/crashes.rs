@@ -27,6 +27,7 @@ fn every_sequence_of_three_operations_survives_every_crash() {
         // Of the first operations all, with those on keys and the others some.
         Stage::First => (2 * (819 + 174 + 132), 20_000),
         Stage::Proof => (3 * 2_379, 100_000),
+        Stage::Fours => (2 * 6_561, 100_000),
     };
     let (from, to) = (plan.jobs.start.min(sequences), plan.jobs.end.min(sequences));
     assert_eq!(report.sequences, to - from);
