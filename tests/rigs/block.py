@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from rig import Client, Failed, Ledger, Rig, Server, Store, count, expect, need, need_root, rng, run, skip
+from rig import Client, Failed, Ledger, Rig, Store, count, expect, need, need_root, rng, run, skip
 
 CYCLES = count("RIGS_CYCLES", 2, 12)
 MEMORY = ["--filter=error", "memory", "96M"]
@@ -138,8 +138,7 @@ class Plain:
 
 def writing(rig, device, ledger, store, random, kind):
     """Clients write while the device begins to fail; then it is well again, as after a reboot."""
-    server = Server(store, rig.dir)
-    rig.undo("kill", "-9", str(server.process.pid))
+    server = rig.serve(store)
     client = Client(server.socket, Ledger.VOLUME)
 
     def begin_to_fail():

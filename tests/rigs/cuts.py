@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from rig import Client, Failed, Ledger, Rig, Server, Store, count, expect, need, need_root, rng, run, skip
+from rig import Client, Failed, Ledger, Rig, Store, count, expect, need, need_root, rng, run, skip
 
 CUTS = count("RIGS_CUTS", 24, 300)
 SECONDS = count("RIGS_SECONDS", 4, 20)
@@ -143,8 +143,7 @@ with Rig() as rig:
     ledger.create()
     run("sync", "-f", device.mnt)
     begin = device.recorded()
-    server = Server(store, rig.dir)
-    rig.undo("kill", "-9", str(server.process.pid))
+    server = rig.serve(store)
     client = Client(server.socket, Ledger.VOLUME)
     deadline = time.monotonic() + SECONDS
     failed = ledger.work(client, rng(0), lambda: time.monotonic() > deadline)

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 
-from rig import PAGE, Client, Failed, Gone, Rig, Server, Store, count, expect, rng, run
+from rig import PAGE, Client, Failed, Gone, Rig, Store, count, expect, rng, run
 
 CLIENTS = 8
 PAGES = 12
@@ -178,8 +178,7 @@ def kills(rig):
     store, history = Store(rig.path("home")), History()
     create(store)
     for cycle in range(CYCLES):
-        server = Server(store, rig.dir)
-        rig.undo("kill", "-9", str(server.process.pid))
+        server = rig.serve(store)
         play(history, server, cycle, SECONDS / CYCLES, server.kill)
         begun = time.monotonic()
         store.fsck(keys=True)
@@ -210,8 +209,7 @@ def losses(rig):
         for page, value in enumerate(pages_of(store)):
             history.calls[page].value = value
         history.numbers = max(call.value for call in history.calls) + 1
-        server = Server(store, rig.dir)
-        rig.undo("kill", "-9", str(server.process.pid))
+        server = rig.serve(store)
         shut_down = []
 
         def lose():

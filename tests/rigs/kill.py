@@ -2,7 +2,7 @@
 
 import threading
 
-from rig import Client, Ledger, Rig, Server, Store, count, expect, rng
+from rig import Client, Ledger, Rig, Store, count, expect, rng
 
 CYCLES = count("RIGS_CYCLES", 40, 300)
 
@@ -14,8 +14,7 @@ with Rig() as rig:
     for cycle in range(CYCLES):
         random = rng(cycle)
         before = ledger.sent
-        server = Server(store, rig.dir)
-        rig.undo("kill", "-9", str(server.process.pid))
+        server = rig.serve(store)
         client = Client(server.socket, Ledger.VOLUME)
         killer = threading.Timer(random.uniform(0, 0.4), server.process.kill)
         killer.start()

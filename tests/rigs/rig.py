@@ -71,15 +71,21 @@ class Rig:
         return self
 
     def undo(self, *command):
-        self.undone.append(command)
+        self.undone.append(lambda: subprocess.run(command, capture_output=True, timeout=60))
+
+    def serve(self, store):
+        """A server that does not outlive the rig. Only this very process is killed: its number may be another's by then."""
+        server = Server(store, self.dir)
+        self.undone.append(server.process.kill)
+        return server
 
     def path(self, name):
         return os.path.join(self.dir, name)
 
     def __exit__(self, kind, error, trace):
-        for command in reversed(self.undone):
+        for undo in reversed(self.undone):
             try:
-                subprocess.run(command, capture_output=True, timeout=60)
+                undo()
             except (OSError, subprocess.TimeoutExpired):
                 pass
         if kind is not None and os.environ.get("RIGS_KEEP"):

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 
-from rig import Client, Ledger, Rig, Server, Store, count, expect, need, need_root, rng, run
+from rig import Client, Ledger, Rig, Store, count, expect, need, need_root, rng, run
 
 CYCLES = count("RIGS_CYCLES", 6, 50)
 # Without writing the log of the file system, or with it but without data.
@@ -50,8 +50,7 @@ def cycles(rig, kind):
     done = lost = 0
     for cycle in range(CYCLES):
         random = rng(cycle)
-        server = Server(store, rig.dir)
-        rig.undo("kill", "-9", str(server.process.pid))
+        server = rig.serve(store)
         client = Client(server.socket, Ledger.VOLUME, timeout=20)
         how = random.choice(HOW)
 
