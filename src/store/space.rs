@@ -125,7 +125,17 @@ impl Inner {
         if !self.auto_reclaim {
             return Ok(Step::default());
         }
+        // A process may not live to see its second checkpoint, nor any after it.
+        while self.is_crowded() && self.counters.checkpoints.get() < CHECKPOINTS {
+            self.force_checkpoint()?;
+        }
         self.reclaim_some(Goal::Calm).map(Step::of)
+    }
+
+    /// Whether the store takes so much more than it may that something is to be done about it at once.
+    pub fn is_crowded(&self) -> bool {
+        let used_len = self.commit.lock().used_len;
+        self.auto_reclaim && used_len > self.may_take_len() + CROWD_LEN
     }
 
     /// Whether so much of what writes may take was taken that it should be given back while nobody writes: not each time

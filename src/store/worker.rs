@@ -157,7 +157,12 @@ impl Opened {
     pub fn new(inner: Inner) -> Result<Self> {
         let inner = Arc::new(inner);
         let thread = match &inner.bell {
-            Some(_) => Some(start(inner.clone())?),
+            Some(bell) => {
+                if inner.is_crowded() {
+                    bell.reclaim_due();
+                }
+                Some(start(inner.clone())?)
+            }
             None => None,
         };
         Ok(Self { inner, thread })

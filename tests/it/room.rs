@@ -158,6 +158,26 @@ fn what_the_next_writes_take_is_given_back_while_nobody_writes() {
     assert_eq!(fixture.open().volumes().len(), 1);
 }
 
+/// None of them makes the two checkpoints by itself after which it knows what may go.
+#[test]
+fn what_processes_that_are_killed_leave_is_given_back_though_none_lives_long() {
+    const SEGMENT: u64 = 32 << 20;
+    let mut sim = Sim::with(82, Options::new().segment_len(SEGMENT).workers(1));
+    let mut store = sim.create();
+    store.create_volume("db", 64 * PAGE, &sim.key).unwrap();
+    for number in 0..20 {
+        let volume = store.volume("db").unwrap();
+        volume.write_all_at(&page(number), 0).unwrap();
+        volume.flush().unwrap();
+        let killed = sim.kill();
+        drop((volume, store));
+        sim = killed;
+        store = sim.open();
+    }
+    until(|| store.quota().unwrap().used_bytes < 10 * SEGMENT);
+    assert_eq!(page_byte(&store.volume("db").unwrap(), 0), 19);
+}
+
 #[test]
 fn without_workers_a_delete_waits_for_the_checkpoint_and_says_so() {
     let sim = Sim::new(84);
