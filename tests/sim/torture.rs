@@ -53,7 +53,7 @@ fn random_histories_survive_crashes_faults_and_lies() {
 /// What only a store can show to which much has happened.
 #[test]
 fn long_histories_survive_crashes_faults_and_lies() {
-    campaign(Histories::Long, "OFFSHOOT_TORTURE_LONG", "1..2001");
+    campaign(Histories::Long, "OFFSHOOT_TORTURE_LONG", "1..901");
 }
 
 #[test]
