@@ -42,7 +42,8 @@ fn campaign(histories: Histories, variable: &str, short: &str) {
         );
     }
     assert_eq!(tally.cases, to - from);
-    assert!(tally.recoveries[0] > 0 && tally.lies > 0 && tally.faults > 0);
+    let is_enough = tally.recoveries[0] > 0 && tally.lies > 0 && tally.faults > 0;
+    assert!(is_enough || to - from < 20);
 }
 
 #[test]
@@ -75,8 +76,14 @@ fn long_histories_notice_what_is_broken_on_purpose() {
 /// What each found is told in `docs/campaigns`.
 #[test]
 fn histories_that_failed_once_pass() {
-    for seed in [350, 7283, 17551] {
-        let (tally, found) = torture(&plan(seed, 1, Planted::Nothing), &|_| true);
+    let short = [350, 7283, 17551].map(|seed| (Histories::Short, seed));
+    let long = [966].map(|seed| (Histories::Long, seed));
+    for (histories, seed) in short.into_iter().chain(long) {
+        let plan = Plan {
+            histories,
+            ..plan(seed, 1, Planted::Nothing)
+        };
+        let (tally, found) = torture(&plan, &|_| true);
         assert!(found.is_none(), "{found:?}");
         assert_eq!(tally.cases, 1);
     }

@@ -16,7 +16,7 @@ use offshoot::check::{CheckOptions, Report};
 use offshoot::io::fault::{Failure, Times};
 use offshoot::io::sim::{Crash, Lie, SimMachine, SimRandom};
 
-use crate::model::Model;
+use crate::model::{Action, Kind, Model};
 use crate::nonces::{Nonces, batches, slots_of};
 use crate::ops::{KEY_OPS, MORE_OPS, OPS, Op, Start, starts};
 use crate::oracle::{self, case_of, check, crashed};
@@ -635,22 +635,44 @@ impl<'a> Player<'a> {
         let recovered = machine.kill();
         let opened = Host::new(&recovered, self.fork()).open();
         let process = opened.map_err(|error| format!("going on after {crash:?}: {error}"))?;
-        let model = process.read()?;
+        let mut model = process.read()?;
         if !capture.possible.contains(&model) {
             return Err(format!(
                 "going on after {crash:?} it holds {model:?}, but may hold only {:?}",
                 capture.possible
             ));
         }
+        let unfinished = unfinished(&capture.possible, &model);
+        for (kind, name) in &unfinished {
+            let (kind, name) = (*kind, name.clone());
+            let erase = Action::Erase { kind, name };
+            let erased = process.act(&erase);
+            erased.map_err(|error| format!("going on with {erase:?}: {error}"))?;
+            model = model.after(&erase);
+        }
         drop(process);
         let acknowledged = slots_of(&batches(&recovered)).collect();
+        let is_same = unfinished.is_empty();
         Ok(Some(Start {
-            machine,
+            machine: if is_same { machine } else { recovered.kill() },
             model,
             acknowledged,
             ..start
         }))
     }
+}
+
+/// What may have lost its key in an erasure that did not end, without showing it, since it holds only zeroes. Nothing else
+/// can be done with such a head than to erase it again.
+fn unfinished(possible: &[Model], found: &Model) -> Vec<(Kind, String)> {
+    let heads = found.heads.iter();
+    let empty = heads.filter(|(_, contents)| contents.iter().all(|&number| number == 0));
+    let may_be_dark = |head: &&(Kind, String)| possible.iter().any(|model| model.is_dark(head));
+    empty
+        .map(|(head, _)| head)
+        .filter(may_be_dark)
+        .cloned()
+        .collect()
 }
 
 /// Whether an error is one that a failing disk may lead to: one that says what happened and blames no bytes. A key that
