@@ -66,6 +66,12 @@ impl Fanout {
         (self.0 as u64).div_ceil(2)
     }
 
+    /// The most levels that a tree gets from so many pages that it did not have. Each of them gives a root at
+    /// most one child more, and a new root has two.
+    fn levels_added_max(self, pages: usize) -> usize {
+        pages.div_ceil(self.0 - 1)
+    }
+
     /// A fan-out for tests of high trees with few pages.
     ///
     /// # Panics

@@ -121,11 +121,11 @@ impl PageTable {
     }
 
     /// What the table says of pages, if setting each of them cannot fail: see [`Tree::settable`].
-    pub fn settable(&self, pages: &[PageNo]) -> Option<Vec<Option<Entry>>> {
+    pub fn settable(&self, fanout: Fanout, pages: &[PageNo]) -> Option<Vec<Option<Entry>>> {
         if self.is_overlaid() {
             return None;
         }
-        self.base.settable(pages)
+        self.base.settable(fanout, pages)
     }
 
     /// Makes a range a hole: see [`Tree::remove_range`].

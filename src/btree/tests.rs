@@ -295,6 +295,37 @@ fn an_iterator_does_not_see_later_changes() {
     assert_eq!(read_all(&source, &tree).len(), 15);
 }
 
+/// All nodes but the last are full, so a page in a gap splits every node on its way.
+#[test]
+fn pages_that_may_raise_a_tree_too_high_are_not_settable() {
+    let source = Memory::default();
+    let fanout = Fanout::new(3);
+    let full = 3_u64.pow(u32::from(LEVEL_MAX));
+    let pages = (0..full).map(|number| (PageNo(number * 1000), entry(1, EPOCH)));
+    let mut tree = Tree::default();
+    for (page, entry) in pages {
+        tree.set(&source, fanout, EPOCH, page, entry)
+            .expect("it fits");
+    }
+    assert_eq!(tree.level_count(), LEVEL_MAX);
+    for (count, fits) in [(1, true), (2, true), (3, true), (256, false)] {
+        let gap = full / count;
+        let pages: Vec<PageNo> = (0..count)
+            .map(|number| PageNo(number * gap * 1000 + 1))
+            .collect();
+        let mut clone = tree.clone();
+        let mut set = |page| clone.set(&source, fanout, EPOCH, page, entry(2, EPOCH));
+        let set: Result<Vec<_>> = pages.iter().map(|&page| set(page)).collect();
+        assert_eq!(set.is_ok(), fits, "{count} pages");
+        let is_settable = tree.settable(fanout, &pages).is_some();
+        assert!(fits || !is_settable, "{count} pages");
+        assert!(is_settable || count > 2, "{count} pages");
+        // What is there already raises no tree.
+        let there: Vec<PageNo> = pages.iter().map(|page| PageNo(page.0 - 1)).collect();
+        assert!(tree.settable(fanout, &there).is_some());
+    }
+}
+
 #[test]
 fn a_tree_never_gets_too_high() {
     let source = Memory::default();

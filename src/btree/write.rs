@@ -66,12 +66,13 @@ impl Tree {
 
     /// What the table says of pages, if setting each of them loads no node and cannot fail: all nodes
     /// on the way are in memory without an address, and stay so until a checkpoint gives them one.
-    pub fn settable(&self, pages: &[PageNo]) -> Option<Vec<Option<Entry>>> {
+    pub fn settable(&self, fanout: Fanout, pages: &[PageNo]) -> Option<Vec<Option<Entry>>> {
         let root = self.root.as_ref()?;
-        if root.level() >= LEVEL_MAX {
-            return None;
-        }
-        pages.iter().map(|&page| settable(root, page)).collect()
+        let olds = pages.iter().map(|&page| settable(root, page));
+        let olds: Vec<Option<Entry>> = olds.collect::<Option<_>>()?;
+        let new = olds.iter().filter(|old| old.is_none()).count();
+        let levels = usize::from(root.level()) + fanout.levels_added_max(new);
+        (levels <= usize::from(LEVEL_MAX)).then_some(olds)
     }
 }
 

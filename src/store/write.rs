@@ -572,7 +572,7 @@ impl Inner {
         body: SlotAddr,
     ) -> Result<(Option<PageTable>, Vec<PageDelta>)> {
         let pages: Vec<PageNo> = sealed.pages.iter().map(|page| page.page).collect();
-        let Some(olds) = tree.settable(&pages) else {
+        let Some(olds) = tree.settable(self.fanout, &pages) else {
             let deltas = self.set_in(&mut tree, sealed, body)?;
             return Ok((Some(tree), deltas));
         };

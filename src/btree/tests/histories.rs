@@ -169,7 +169,7 @@ impl World {
     /// Whether pages can be set without a load.
     fn is_settable(&self, head: usize, pages: &[PageNo]) -> bool {
         let (tree, model) = &self.heads[head];
-        let olds = tree.settable(pages);
+        let olds = tree.settable(self.fanout, pages);
         if let Some(olds) = &olds {
             let olds = olds.iter().copied();
             assert!(olds.eq(pages.iter().map(|page| model.get(page).copied())));
