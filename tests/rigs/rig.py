@@ -254,6 +254,11 @@ class Ledger:
         """From now on an answer proves nothing: what is below the store is being taken away."""
         self.trusts = False
 
+    def believe(self):
+        """What was answered since then does prove something."""
+        if self.claimed > self.flushed:
+            self.flushed, self.proof = self.claimed, "a flush while the device failed"
+
     def create(self):
         self.store.run("store", "init", "--segment-size", "1M")
         self.store.run("volume", "create", self.VOLUME, "--size", str(self.PAIRS * 2 * PAGE))
