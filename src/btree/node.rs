@@ -217,6 +217,15 @@ impl Body {
         }
     }
 
+    /// Adds what comes before all its items.
+    pub(super) fn prepend(&mut self, before: Self) {
+        match (self, before) {
+            (Self::Leaf(pages), Self::Leaf(before)) => drop(pages.splice(0..0, before)),
+            (Self::Inner(children), Self::Inner(before)) => drop(children.splice(0..0, before)),
+            _ => unreachable!("BUG: neighbours of different levels"),
+        }
+    }
+
     /// The number of the first and the last item.
     pub(super) fn ends(&self) -> Option<(PageNo, PageNo)> {
         match self {

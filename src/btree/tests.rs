@@ -239,6 +239,20 @@ fn ascending_pages_fill_leaves_and_random_pages_fill_them_well() {
     );
 }
 
+/// The first leaf is full, and each page is the next behind it for a moment.
+#[test]
+fn descending_pages_behind_a_full_leaf_fill_leaves_by_half() {
+    let source = Memory::default();
+    for fanout in [Fanout::new(4), Fanout::default()] {
+        let full = fanout.0 as u64;
+        let pages = (0..full).chain((full..7800).rev());
+        let tree = set_all(&source, fanout, pages);
+        let leaves = Walker::walk(&source, fanout, &tree).leaves.len();
+        let least = 7800_usize.div_ceil(fanout.0);
+        assert!(leaves < 2 * least + 2, "{leaves} leaves, not twice {least}");
+    }
+}
+
 #[test]
 fn a_change_shadows_its_path_and_a_checkpoint_writes_that_alone() {
     let source = Memory {

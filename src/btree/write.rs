@@ -47,7 +47,7 @@ impl Tree {
         let span = Span::of_root(root);
         let set = change.set(root, span, page, entry)?;
         change.end(&mut self.dropped, &mut self.made);
-        if let Some(right) = set.split {
+        if let Some((first, right)) = set.split {
             if span.level >= LEVEL_MAX {
                 let max = u64::from(LEVEL_MAX) + 1;
                 return Err(Error::LimitExceeded {
@@ -55,11 +55,12 @@ impl Tree {
                     max,
                 });
             }
+            let right = Child::memory(Node::new(key_epoch, span.level, right));
             // Nothing is left of the first child, so it may hold every page from the first on.
-            let children = vec![(span.start, root.clone()), right];
+            let children = vec![(span.start, root.clone()), (first, right)];
             let node = Node::new(key_epoch, span.level + 1, Body::Inner(children));
             self.root = Some(Child::memory(node));
-            self.made += 1;
+            self.made += 2;
         }
         Ok(set.old)
     }
@@ -97,8 +98,8 @@ fn settable(mut child: &Child, page: PageNo) -> Option<Option<Entry>> {
 /// What setting a page did to a node.
 struct Set {
     old: Option<Entry>,
-    /// The new right neighbour.
-    split: Option<(PageNo, Child)>,
+    /// What its new right neighbour has, and the first page there.
+    split: Option<(PageNo, Body)>,
 }
 
 impl<'a> Change<'a> {
@@ -142,8 +143,7 @@ impl<'a> Change<'a> {
                 }
                 Err(index) => {
                     let split = self.insert(pages, index, (page, entry));
-                    let split =
-                        split.map(|(first, right)| (first, self.child(0, Body::Leaf(right))));
+                    let split = split.map(|(first, right)| (first, Body::Leaf(right)));
                     Ok(Set { old: None, split })
                 }
             },
@@ -152,16 +152,10 @@ impl<'a> Change<'a> {
                 // A page below the first child: that child takes it.
                 children[index].0 = children[index].0.min(page);
                 let below = span.of_child(children, index);
-                let set = self.set(&mut children[index].1, below, page, entry)?;
-                let split = set
-                    .split
-                    .and_then(|right| self.insert(children, index + 1, right));
-                let split =
-                    split.map(|(first, right)| (first, self.child(span.level, Body::Inner(right))));
-                Ok(Set {
-                    old: set.old,
-                    split,
-                })
+                let Set { old, split } = self.set(&mut children[index].1, below, page, entry)?;
+                let split = split.and_then(|right| self.insert_child(children, index + 1, right));
+                let split = split.map(|(first, right)| (first, Body::Inner(right)));
+                Ok(Set { old, split })
             }
         }
     }
@@ -183,6 +177,27 @@ impl<'a> Change<'a> {
             Child::Memory(node) => Ok(Arc::make_mut(node).body_mut(self.key_epoch)),
             Child::Disk(_) => unreachable!("BUG: a loaded child is not in memory"),
         }
+    }
+
+    /// Inserts a child of these items; or adds them to the child that would follow it, if that is at most half full
+    /// then: else descending pages behind a full leaf would get a leaf each.
+    fn insert_child(
+        &self,
+        children: &mut Vec<(PageNo, Child)>,
+        index: usize,
+        (first, body): (PageNo, Body),
+    ) -> Option<(PageNo, Vec<(PageNo, Child)>)> {
+        if let Some((next_first, Child::Memory(next))) = children.get_mut(index)
+            && let Some(next) = Arc::get_mut(next)
+            && next.written().is_none()
+            && next.body().len() + body.len() <= self.fanout.0 / 2
+        {
+            *next_first = first;
+            next.body_mut(self.key_epoch).prepend(body);
+            return None;
+        }
+        let level = children[index - 1].1.level();
+        self.insert(children, index, (first, self.child(level, body)))
     }
 
     /// Inserts an item, and splits off what the new right neighbour gets if it is one too many.
