@@ -98,10 +98,9 @@ pub enum Sectors {
 
 /// All pending writes that a crash can show, oldest first.
 pub(super) fn pending_writes(state: &State) -> Vec<(InodeNo, &PendingWrite)> {
-    let reachable = state.reachable();
-    let mut writes: Vec<_> = reachable
-        .into_iter()
-        .flat_map(|no| state.inode(no).pending.iter().map(move |write| (no, write)))
+    let mut writes: Vec<_> = state
+        .reachable()
+        .flat_map(|(no, inode)| inode.pending.iter().map(move |write| (no, write)))
         .collect();
     writes.sort_by_key(|(_, write)| write.order);
     writes
@@ -176,7 +175,7 @@ pub(super) fn sample_apart(state: &State, seed: u64) -> Crash {
 pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
     let capacity = state.free_len.saturating_add(state.named_len());
     let mut after = state.fork();
-    for inode in after.inodes.values_mut() {
+    for inode in after.inodes.values_mut().map(Arc::make_mut) {
         inode.pending.clear();
         inode.live = inode.durable.clone();
     }
@@ -186,18 +185,17 @@ pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
     };
     if let Some((random, _)) = &apart {
         for inode in after.inodes.values_mut().filter(|it| !it.is_synced) {
-            shorten(&mut inode.live, random);
+            shorten(&mut Arc::make_mut(inode).live, random);
         }
     }
     for (index, (no, write)) in pending_writes(state).into_iter().enumerate() {
-        let inode = after.inodes.get_mut(&no);
-        let live = &mut inode.expect("BUG: a fork has all reachable inodes").live;
+        let live = &mut after.inode_mut(no).live;
         match &apart {
             Some((random, unit)) => keep_units(live, write, random, *unit),
             None => keep_write(live, write, index, crash.writes),
         }
     }
-    for inode in after.inodes.values_mut() {
+    for inode in after.inodes.values_mut().map(Arc::make_mut) {
         inode.durable = inode.live.clone();
         inode.is_synced = true;
     }
@@ -209,22 +207,24 @@ pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
     };
     for pending in changes.into_iter().take(kept) {
         let names = after.directories.get_mut(&pending.directory);
-        let names = &mut names.expect("BUG: a directory is never removed").durable;
+        let names = names.expect("BUG: a directory is never removed");
+        let names = Arc::make_mut(&mut names.durable);
         match &apart {
             Some((random, _)) if random.below(2) == 0 || !is_possible(&pending.change, names) => {}
             _ => pending.change.apply(names),
         }
     }
     for names in after.directories.values_mut() {
-        names.live = names.durable.clone();
-        for (name, no) in &names.live {
+        names.live = Arc::clone(&names.durable);
+        for (name, no) in &*names.live {
             let inode = after.inodes.get_mut(no);
-            inode.expect("BUG: a fork has all reachable inodes").name = Arc::clone(name);
+            let inode = inode.expect("BUG: a fork has all reachable inodes");
+            Arc::make_mut(inode).name = Arc::clone(name);
         }
     }
     after.free_len = capacity.saturating_sub(after.named_len());
-    // Forgets the inodes that have lost their last name.
-    after.fork()
+    after.drop_unreachable();
+    after
 }
 
 /// Writes as much of a pending write as the choice leaves.

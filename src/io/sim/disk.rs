@@ -49,15 +49,15 @@ impl Disk for SimDisk {
         check_name(name)?;
         let mut state = self.machine.0.state.lock();
         let no = state.create(&self.directory, name, len)?;
-        let handle = Arc::clone(&state.inode(no).handles);
+        let handle = state.handle(no);
         Ok(self.file(no, handle, Access::ReadWrite))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         check_name(name)?;
-        let state = self.machine.0.state.lock();
+        let mut state = self.machine.0.state.lock();
         let no = state.find(&self.directory, name)?;
-        let handle = Arc::clone(&state.inode(no).handles);
+        let handle = state.handle(no);
         Ok(self.file(no, handle, access))
     }
 

@@ -125,7 +125,11 @@ impl SimMachine {
 
     /// Writes that a power loss can undo.
     pub fn pending_write_count(&self) -> usize {
-        crash::pending_writes(&self.0.state.lock()).len()
+        let state = self.0.state.lock();
+        state
+            .reachable()
+            .map(|(_, inode)| inode.pending.len())
+            .sum()
     }
 
     /// Changes of names that a power loss can undo.
@@ -177,12 +181,12 @@ impl SimMachine {
         let mut hasher = blake3::Hasher::new();
         for (directory, names) in &state.directories {
             hash_text(&mut hasher, directory);
-            for (name, no) in &names.live {
+            for (name, no) in &*names.live {
                 hash_text(&mut hasher, name);
                 state.inode(*no).live.hash(&mut hasher);
             }
             hasher.update(b"durable");
-            for (name, no) in &names.durable {
+            for (name, no) in &*names.durable {
                 hash_text(&mut hasher, name);
                 state.inode(*no).durable.hash(&mut hasher);
             }

@@ -50,8 +50,6 @@ pub(super) struct Inode {
     pub directory: Arc<str>,
     /// The last name it had.
     pub name: Arc<str>,
-    /// Shared with every open file and map, so that an inode without a name lives as long.
-    pub handles: Arc<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,19 +95,24 @@ pub(super) struct PendingChange {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directory {
-    pub live: Names,
-    pub durable: Names,
+    pub live: Arc<Names>,
+    pub durable: Arc<Names>,
 }
 
+/// Cheap to fork: what a fork does not change it shares.
 #[derive(Debug)]
 pub(super) struct State {
-    pub inodes: BTreeMap<InodeNo, Inode>,
+    pub inodes: BTreeMap<InodeNo, Arc<Inode>>,
     pub directories: BTreeMap<Arc<str>, Directory>,
     /// In the order in which they were made, whatever the directory.
     pub changes: Vec<PendingChange>,
     pub free_len: u64,
     pub counts: Counts,
     pub lie: Lie,
+    /// Of what was opened, shared with every open file and map, so that an inode without a name lives as long.
+    handles: BTreeMap<InodeNo, Arc<()>>,
+    /// Whether only handles keep some inodes.
+    has_unreachable: bool,
     locks: BTreeMap<(Arc<str>, Arc<str>), LockState>,
     next_inode: u64,
     next_order: u64,
@@ -130,6 +133,8 @@ impl State {
             free_len: FREE_LEN,
             counts: Counts::default(),
             lie: Lie::Never,
+            handles: BTreeMap::new(),
+            has_unreachable: false,
             locks: BTreeMap::new(),
             next_inode: 0,
             next_order: 0,
@@ -138,12 +143,8 @@ impl State {
 
     /// The same files and names in a machine where nothing is open or locked.
     pub fn fork(&self) -> Self {
-        let mut inodes = self.inodes.clone();
-        for inode in inodes.values_mut() {
-            inode.handles = Arc::default();
-        }
         let mut state = Self {
-            inodes,
+            inodes: self.inodes.clone(),
             directories: self.directories.clone(),
             changes: self.changes.clone(),
             free_len: self.free_len,
@@ -151,7 +152,9 @@ impl State {
             next_order: self.next_order,
             ..Self::new()
         };
-        state.drop_unreachable();
+        if self.has_unreachable {
+            state.drop_unreachable();
+        }
         state
     }
 
@@ -174,6 +177,16 @@ impl State {
         self.inodes.get(&no).expect("BUG: an open inode is kept")
     }
 
+    pub fn inode_mut(&mut self, no: InodeNo) -> &mut Inode {
+        let inode = self.inodes.get_mut(&no);
+        Arc::make_mut(inode.expect("BUG: an open inode is kept"))
+    }
+
+    /// Keeps the inode as long as it lives.
+    pub fn handle(&mut self, no: InodeNo) -> Arc<()> {
+        Arc::clone(self.handles.entry(no).or_default())
+    }
+
     pub fn create(&mut self, directory: &Arc<str>, name: &str, len: u64) -> io::Result<InodeNo> {
         check_file_len(len)?;
         if self.find(directory, name).is_ok() {
@@ -190,9 +203,8 @@ impl State {
             is_synced: false,
             directory: Arc::clone(directory),
             name: Arc::clone(&name),
-            handles: Arc::default(),
         };
-        self.inodes.insert(no, inode);
+        self.inodes.insert(no, Arc::new(inode));
         self.change(directory, Change::Insert { name, inode: no });
         Ok(no)
     }
@@ -206,9 +218,7 @@ impl State {
             self.free_len += self.inode(replaced).live.allocated_len();
         }
         let to: Arc<str> = to.into();
-        if let Some(inode) = self.inodes.get_mut(&no) {
-            inode.name = Arc::clone(&to);
-        }
+        self.inode_mut(no).name = Arc::clone(&to);
         self.change(
             directory,
             Change::Rename {
@@ -243,10 +253,7 @@ impl State {
         self.next_order += 1;
         self.counts.writes += 1;
         self.counts.written_bytes += bytes.len() as u64;
-        let inode = self
-            .inodes
-            .get_mut(&no)
-            .expect("BUG: an open inode is kept");
+        let inode = self.inode_mut(no);
         inode.live.write(bytes, offset);
         inode.pending.push(PendingWrite {
             order,
@@ -259,24 +266,23 @@ impl State {
 
     /// Punches whole chunks out of a file, which gives their space back.
     pub fn punch(&mut self, no: InodeNo, offset: u64, len: u64) -> io::Result<()> {
-        let inode = self
-            .inodes
-            .get_mut(&no)
-            .expect("BUG: an open inode is kept");
-        let len = len.min(inode.live.len().saturating_sub(offset)) as usize;
+        let len = len.min(self.inode(no).live.len().saturating_sub(offset)) as usize;
         if len == 0 {
             return Ok(());
         }
+        let order = self.next_order;
+        self.next_order += 1;
+        let inode = self.inode_mut(no);
         let before = inode.live.allocated_len();
         inode.live.punch(offset, len);
-        self.free_len += before - inode.live.allocated_len();
         inode.pending.push(PendingWrite {
-            order: self.next_order,
+            order,
             offset,
             bytes: vec![0; len].into(),
             is_punch: true,
         });
-        self.next_order += 1;
+        let freed = before - inode.live.allocated_len();
+        self.free_len += freed;
         Ok(())
     }
 
@@ -305,10 +311,7 @@ impl State {
         if self.lies() {
             return;
         }
-        let inode = self
-            .inodes
-            .get_mut(&no)
-            .expect("BUG: an open inode is kept");
+        let inode = self.inode_mut(no);
         inode.is_synced = true;
         for write in std::mem::take(&mut inode.pending) {
             inode
@@ -327,14 +330,20 @@ impl State {
             .directories
             .get_mut(directory)
             .expect("BUG: never removed");
-        names.durable = names.live.clone();
+        names.durable = Arc::clone(&names.live);
         self.changes
             .retain(|change| &*change.directory != directory);
         self.drop_unreachable();
     }
 
     /// Inodes that have, had, or may yet have again a name.
-    pub fn reachable(&self) -> BTreeSet<InodeNo> {
+    pub fn reachable(&self) -> impl Iterator<Item = (InodeNo, &Inode)> {
+        let reachable = self.has_unreachable.then(|| self.reachable_numbers());
+        let all = self.inodes.iter().map(|(no, inode)| (*no, &**inode));
+        all.filter(move |(no, _)| reachable.as_ref().is_none_or(|those| those.contains(no)))
+    }
+
+    fn reachable_numbers(&self) -> BTreeSet<InodeNo> {
         let names = self
             .directories
             .values()
@@ -392,7 +401,7 @@ impl State {
             .directories
             .get_mut(directory)
             .expect("BUG: never removed");
-        change.apply(&mut names.live);
+        change.apply(Arc::make_mut(&mut names.live));
         self.changes.push(PendingChange {
             directory: Arc::clone(directory),
             change,
@@ -407,10 +416,15 @@ impl State {
         Ok(())
     }
 
-    fn drop_unreachable(&mut self) {
-        let reachable = self.reachable();
+    /// To be called wherever a name may have gone for good.
+    pub fn drop_unreachable(&mut self) {
+        let reachable = self.reachable_numbers();
+        self.handles
+            .retain(|_, handle| Arc::strong_count(handle) > 1);
+        let handles = &self.handles;
         self.inodes
-            .retain(|no, inode| reachable.contains(no) || Arc::strong_count(&inode.handles) > 1);
+            .retain(|no, _| reachable.contains(no) || handles.contains_key(no));
+        self.has_unreachable = self.inodes.len() > reachable.len();
     }
 
     fn lies(&self) -> bool {
