@@ -1,21 +1,18 @@
 //! KMS keys that are switched off, rotated, moved and destroyed under stores.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use offshoot::check::{CheckOptions, check};
 use offshoot::io::sim::{SimClock, SimRandom};
-use offshoot::{
-    Error, FileKms, KeyId, KeyState, Machine, Options, RekeyStart, Result, Revocation, Store,
-};
+use offshoot::{Error, FileKms, KeyId, KeyState, RekeyStart, Result, Store};
 
 use crate::fixture::{PAGE, Sim, page, page_byte};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A store in which `mine` and the snapshot `before` are under `alias/prod`, and `theirs`, a clone of
 /// `mine`, is under `alias/other`.
-fn rig() -> Sim {
+pub fn rig() -> Sim {
     let sim = Sim::new(7);
     let prod = sim.kms.create_key(Some("alias/prod")).unwrap().id;
     let other = sim.kms.create_key(Some("alias/other")).unwrap().id;
@@ -36,7 +33,7 @@ fn key(sim: &Sim, alias: &str) -> KeyId {
 }
 
 /// The KMS as a process sees it whose clock shows another time.
-fn kms_at(sim: &Sim, now_ms: u64) -> FileKms {
+pub fn kms_at(sim: &Sim, now_ms: u64) -> FileKms {
     let (clock, random) = (
         Arc::new(SimClock::new(now_ms)),
         Arc::new(SimRandom::new(99)),
@@ -69,7 +66,7 @@ fn with_store<T>(sim: &Sim, work: impl FnOnce(&Store) -> Result<T>) -> Result<()
     done
 }
 
-fn fsck(sim: &Sim) -> Result<()> {
+pub fn fsck(sim: &Sim) -> Result<()> {
     let options = CheckOptions::new().kms(Arc::new(sim.kms.clone()));
     let report = check(&sim.disks.dir("store"), &options.read_data(true))?;
     assert!(report.is_clean(), "{report}");
@@ -285,145 +282,11 @@ fn the_table_of_key_states_and_operations_holds_in_every_cell() {
     }
 }
 
-/// A store with a clock in hand, opened by one process, and its KMS opened by another.
-struct Shared {
-    sim: Sim,
-    clock: Arc<SimClock>,
-    store: Store,
-    elsewhere: FileKms,
-}
-
-fn shared(revocation: Revocation) -> Shared {
-    let sim = rig();
-    let clock = Arc::new(SimClock::new(10_000));
-    let machine = Machine {
-        clock: clock.clone(),
-        ..sim.machine()
-    };
-    let options = sim.options.clone().revocation(revocation);
-    let store = options.open_on(machine, Arc::new(sim.open_kms())).unwrap();
-    let elsewhere = kms_at(&sim, 20_000);
-    Shared {
-        sim,
-        clock,
-        store,
-        elsewhere,
-    }
-}
-
-fn state_of<T>(result: Result<T>) -> Option<KeyState> {
+pub fn state_of<T>(result: Result<T>) -> Option<KeyState> {
     match result.map(drop) {
         Ok(()) => None,
         Err(Error::KeyUnavailable { state, .. }) => Some(state),
         Err(error) => panic!("{error}"),
-    }
-}
-
-#[test]
-fn a_lease_ends_reading_and_writing_at_the_next_use_after_it() {
-    let shared = shared(Revocation::Lease(Duration::from_millis(500)));
-    let (store, clock) = (&shared.store, &shared.clock);
-    let (mine, theirs) = (
-        store.volume("mine").unwrap(),
-        store.volume("theirs").unwrap(),
-    );
-    let before = store.snapshot("before").unwrap();
-    let mut bytes = page(0);
-    let mut uses = || {
-        let states = [
-            state_of(mine.read_exact_at(&mut bytes, 0)),
-            state_of(mine.write_all_at(&page(5), 2 * PAGE)),
-            state_of(mine.write_all_at(&[5], 3 * PAGE + 7)),
-            state_of(before.read_exact_at(&mut bytes, 0)),
-        ];
-        assert_eq!(page_byte(&theirs, 1), 3, "others go on");
-        assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
-        states[0]
-    };
-    assert_eq!(uses(), None);
-    clock.set(20_000);
-    assert_eq!(uses(), None);
-    shared.elsewhere.disable_key("alias/prod").unwrap();
-    clock.set(20_400);
-    assert_eq!(uses(), None, "the lease is not over");
-    clock.set(20_900);
-    assert_eq!(uses(), Some(KeyState::Disabled));
-    clock.set(20_901);
-    assert_eq!(uses(), Some(KeyState::Disabled), "nothing is kept");
-    // A clock that goes back keeps nothing alive.
-    clock.set(5_000);
-    assert_eq!(uses(), Some(KeyState::Disabled));
-    shared.elsewhere.enable_key("alias/prod").unwrap();
-    assert_eq!(uses(), None);
-    clock.set(30_000);
-    shared
-        .elsewhere
-        .schedule_key_deletion("alias/prod", 7)
-        .unwrap();
-    assert_eq!(uses(), Some(KeyState::PendingDeletion));
-    store.flush().unwrap();
-    store.checkpoint().unwrap();
-    drop((mine, theirs, before));
-    shared.store.close().unwrap();
-    fsck(&shared.sim).unwrap();
-}
-
-#[test]
-fn on_detach_lasts_until_the_store_is_closed() {
-    let shared = shared(Revocation::OnDetach);
-    let mine = shared.store.volume("mine").unwrap();
-    assert_eq!(page_byte(&mine, 1), 2);
-    shared.elsewhere.disable_key("alias/prod").unwrap();
-    shared.clock.set(10 * DAY_MS);
-    mine.write_all_at(&page(6), 0).unwrap();
-    assert_eq!(page_byte(&mine, 0), 6);
-    // Who was not unlocked yet is refused.
-    let before = shared.store.snapshot("before").unwrap();
-    assert_eq!(
-        state_of(before.read_exact_at(&mut page(0), 0)),
-        Some(KeyState::Disabled)
-    );
-    drop((mine, before));
-    shared.store.close().unwrap();
-    let store = shared.sim.open();
-    let mine = store.volume("mine").unwrap();
-    assert_eq!(
-        state_of(mine.read_exact_at(&mut page(0), 0)),
-        Some(KeyState::Disabled)
-    );
-}
-
-#[test]
-fn a_kms_that_cannot_be_asked_takes_no_keys_and_extends_no_lease() {
-    let shared = shared(Revocation::Lease(Duration::from_millis(500)));
-    let mine = shared.store.volume("mine").unwrap();
-    assert_eq!(page_byte(&mine, 1), 2);
-    let vault = shared.sim.vault.dir("kms");
-    use offshoot::io::Disk;
-    vault.rename("keys", "away").unwrap();
-    shared.clock.set(20_000);
-    for _ in 0..2 {
-        let result = mine.read_exact_at(&mut page(0), PAGE);
-        assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
-    }
-    vault.rename("away", "keys").unwrap();
-    assert_eq!(page_byte(&mine, 1), 2);
-}
-
-#[test]
-fn a_branch_after_the_keys_came_back_reads_and_writes_on_both_sides() {
-    let shared = shared(Revocation::Lease(Duration::ZERO));
-    let mine = shared.store.volume("mine").unwrap();
-    let key = mine.info().unwrap().kms_key;
-    for round in 0..4 {
-        shared.elsewhere.disable_key("alias/prod").unwrap();
-        assert!(mine.write_all_at(&page(1), 0).is_err());
-        shared.elsewhere.enable_key("alias/prod").unwrap();
-        mine.write_all_at(&page(10 + round), 0).unwrap();
-        let clone = mine.create_clone(&format!("c{round}"), &key).unwrap();
-        mine.write_all_at(&page(20 + round), 0).unwrap();
-        assert_eq!(page_byte(&clone, 0), 10 + round);
-        assert_eq!(page_byte(&mine, 0), 20 + round);
     }
 }
 
@@ -645,10 +508,4 @@ fn wrong_rotated_restored_key() {
     assert_eq!(page_byte(&mine, 1), 5);
     drop(mine);
     fsck_of(store, &sim);
-}
-
-#[test]
-fn the_default_is_a_lease_of_a_second() {
-    let text = format!("{:?}", Options::new());
-    assert!(text.contains("Lease(1s)"), "{text}");
 }

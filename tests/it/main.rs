@@ -10,6 +10,7 @@ mod freed;
 mod key_states;
 mod keys;
 mod kill;
+mod leases;
 mod limits;
 mod many;
 mod model;
