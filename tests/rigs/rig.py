@@ -94,6 +94,8 @@ class Rig:
             shutil.rmtree(self.dir, ignore_errors=True)
         if kind is SystemExit:
             return False
+        if Client.longest:
+            self.result["longest_answer_ms"] = round(Client.longest * 1000)
         self.result["seconds"] = round(time.monotonic() - self.begun, 1)
         self.result["failed"] = str(error) if error else None
         if os.environ.get("RIGS_RESULTS"):
@@ -186,6 +188,8 @@ class Client:
     """As much of an NBD client as is needed here."""
 
     READ, WRITE, FLUSH = 0, 1, 3
+    # Of all clients, the longest wait for an answer that came.
+    longest = 0.0
 
     def __init__(self, path, export, timeout=60):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -214,9 +218,11 @@ class Client:
     def request(self, kind, offset=0, length=0, data=b""):
         """The error number of the reply, and the data of a read."""
         self.cookie += 1
+        begun = time.monotonic()
         try:
             self.socket.sendall(struct.pack(">IHHQQI", 0x25609513, 0, kind, self.cookie, offset, length) + data)
             magic, error, cookie = struct.unpack(">IIQ", self.receive(16))
+            Client.longest = max(Client.longest, time.monotonic() - begun)
             expect(magic == 0x67446698 and cookie == self.cookie, "not a reply")
             return error, self.receive(length) if kind == self.READ and not error else b""
         except OSError as error:
