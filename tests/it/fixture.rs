@@ -1,6 +1,7 @@
 //! Stores for tests, in files and in memory, and a look at what they append to their log.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,13 @@ use offshoot::{
 use tempfile::TempDir;
 
 pub const PAGE: u64 = 4096;
+
+/// Numbers of cases that a variable asks for, as `FROM..TO`.
+pub fn asked(variable: &str) -> Option<Range<u64>> {
+    let range = std::env::var(variable).ok()?;
+    let (from, to) = range.split_once("..").expect("FROM..TO");
+    Some(from.parse().unwrap()..to.parse().unwrap())
+}
 
 /// A store and a KMS in a temporary directory.
 pub struct Fixture {

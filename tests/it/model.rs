@@ -13,7 +13,7 @@ use offshoot::{
     Error, ExtentKind, KeyId, Options, Pin, ResourceId, Result, Snapshot, Store, Volume,
 };
 
-use crate::fixture::{Rng, Sim};
+use crate::fixture::{Rng, Sim, asked};
 
 /// Seeds that failed once.
 const FAILED_SEEDS: &[u64] = &[239];
@@ -30,12 +30,9 @@ const HEADS_MAX: usize = 12;
 
 #[test]
 fn random_histories_agree_with_a_plain_model() {
-    let seeds: Vec<u64> = match std::env::var(HISTORIES_VARIABLE) {
-        Ok(range) => {
-            let (from, to) = range.split_once("..").expect("FROM..TO");
-            (from.parse().unwrap()..to.parse().unwrap()).collect()
-        }
-        Err(_) => {
+    let seeds: Vec<u64> = match asked(HISTORIES_VARIABLE) {
+        Some(range) => range.collect(),
+        None => {
             let failed = FAILED_SEEDS.iter().copied();
             let seeds: Vec<u64> = failed.chain(HISTORIES).chain(LONG_HISTORIES).collect();
             let page_lens: BTreeSet<u32> =
