@@ -18,6 +18,8 @@ use crate::units::{Location, PackId, SLOT_LEN, SegmentId, SlotAddr};
 /// Most files that are open at a time, and most nodes that are remembered.
 const OPEN_MAX: usize = 64;
 const NODES_MAX: usize = 4096;
+/// Slots that are compared with the medium at a time.
+const COMPARED_SLOTS: u32 = 256;
 
 type OpenFiles = HashMap<FileId, Arc<dyn DiskFile>>;
 
@@ -154,6 +156,40 @@ impl<'a> Files<'a> {
     pub fn read_named(&self, name: &str, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
         let file = self.open_named(name, &mut self.open.lock())?;
         read_slots(&*file, first, count)
+    }
+
+    /// The same, from the medium.
+    pub fn read_medium(&self, name: &str, first: u32, count: u32) -> Result<Vec<u8>, Trouble> {
+        let mut bytes = vec![0; count as usize * SLOT_LEN];
+        let mut read = || crate::io::read_medium(self.disk, name, &mut bytes, slot_offset(first));
+        let done = match read() {
+            // The process may have fewer than `OPEN_MAX`: all that are open here can go.
+            Err(error) if is_out_of_descriptors(&error) => {
+                self.open.lock().clear();
+                read()
+            }
+            done => done,
+        };
+        done.map_err(trouble)?;
+        Ok(bytes)
+    }
+
+    /// Whether the medium has what the cache of the operating system shows of slots of a segment's own file.
+    pub fn is_on_medium(&self, at: SlotAddr, count: u32) -> bool {
+        let name = segment_file_name(at.segment);
+        let mut done = 0;
+        while done < count {
+            let (first, some) = (
+                at.slot.saturating_add(done),
+                (count - done).min(COMPARED_SLOTS),
+            );
+            let shown = self.read_own(SlotAddr { slot: first, ..at }, some);
+            match (shown, self.read_medium(&name, first, some)) {
+                (Ok(shown), Ok(there)) if shown == there => done += some,
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// All of a file that has no more than so many bytes.

@@ -168,7 +168,11 @@ impl<'a> Image<'a> {
         let geometry = &self.superblock.geometry;
         let scan = scan(&self.files, geometry, key, last(&links).end);
         durable = durable.max(scan.durable_through);
-        let torn = |link: &Link| !link.bad.is_empty() && link.after.seq > durable;
+        let torn = |link: &Link| {
+            let slots = link.after.end.slot.saturating_sub(link.at.slot);
+            let is_whole = || depth == Depth::Headers || self.files.is_on_medium(link.at, slots);
+            link.after.seq > durable && (!link.bad.is_empty() || !is_whole())
+        };
         let found = links.len();
         if let Some(cut) = links.iter().position(torn) {
             links.truncate(cut);

@@ -69,7 +69,7 @@ pub(super) fn read_slots(disk: &dyn Disk, files: &Files<'_>) -> Result<Vec<SlotC
     let mut copies = Vec::new();
     for (mirror, name) in (0..).zip(FILES) {
         for slot in 0..2 {
-            let (bytes, state) = match files.read_named(name, slot, 1) {
+            let (bytes, state) = match files.read_medium(name, slot, 1) {
                 Ok(bytes) => {
                     let state = decode(&bytes, mirror);
                     (bytes, state)

@@ -3,6 +3,10 @@
 //! Lines of use are not synced, so a power loss can take the last ones; what changes a key's
 //! state is synced before it happens. Whoever appends holds the lock.
 //!
+//! After a sync that failed, of this or another process, the cache may show lines as clean that are not on the medium, and no
+//! later sync writes them. So what this process did not write itself, or could not sync, is written again before it
+//! counts as durable.
+//!
 //! After a crash the chain goes on from the last line that continues it. To find that one the
 //! lines from the last synced one on are read, no more.
 
@@ -23,6 +27,10 @@ const SCAN_LEN_MAX: u64 = 256 << 10;
 /// Behind the file is room for lines of one to two such lengths, some hundred: who uses up the
 /// disk needs keys to give space back.
 const ROOM_LEN: u64 = 128 << 10;
+/// No line is longer.
+const LINE_LEN_MAX: u64 = 4 << 10;
+/// Bytes that are written again at a time.
+const AGAIN_LEN: u64 = 64 << 10;
 
 /// A line of the audit.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +111,10 @@ pub(super) struct Tail {
     /// Bytes of the file that are accounted for.
     len: u64,
     tip: Tip,
-    /// Whether all of them are durable.
-    durable: bool,
+    /// How many of them are durable.
+    durable_len: u64,
+    /// Whether a sync alone may not make the others durable.
+    is_unsure: bool,
     /// Up to where this process asked for space.
     room_end: u64,
 }
@@ -131,7 +141,8 @@ impl Inner {
 
     fn append(&self, known: &mut Option<Tail>, event: Event<'_>, sync: Sync) -> Result<()> {
         let audit = self.audit_file(Access::ReadWrite)?;
-        let (tail, scanned) = self.tail(&audit, *known)?;
+        // Forgotten if this fails: what is on disk then is not known.
+        let (tail, scanned) = self.tail(&audit, known.take())?;
         // Who comes next has less to look through then.
         let sync = if scanned > SCAN_LEN_MAX {
             Sync::Now
@@ -143,10 +154,14 @@ impl Inner {
         let mut line = event.body(self.clock.now_ms());
         let tip = chain::finish(&mut line, sync == Sync::Now, &tail.tip);
         line.insert_str(0, start);
+        debug_assert!(line.len() as u64 <= LINE_LEN_MAX, "BUG: a long line");
         let (file, bytes) = (&*audit.file, line.as_bytes());
         let fail = |source| self.files.write_error(NAME, bytes.len() as u64, source);
         let room_end = keep_room(file, &tail);
-        if sync == Sync::Now && !tail.durable {
+        if sync == Sync::Now && tail.durable_len < tail.len {
+            if tail.is_unsure {
+                audit.write_again(tail.durable_len..tail.len, AGAIN_LEN)?;
+            }
             publish::write_durable(file, &[], tail.len).map_err(fail)?;
         }
         match sync {
@@ -154,11 +169,21 @@ impl Inner {
             Sync::Now => publish::write_durable(file, bytes, tail.len),
         }
         .map_err(fail)?;
-        *known = Some(Tail {
-            len: tail.len + bytes.len() as u64,
-            tip,
-            durable: sync == Sync::Now,
-            room_end,
+        let len = tail.len + bytes.len() as u64;
+        *known = Some(match sync {
+            Sync::Later => Tail {
+                len,
+                tip,
+                room_end,
+                ..tail
+            },
+            Sync::Now => Tail {
+                len,
+                tip,
+                durable_len: len,
+                is_unsure: false,
+                room_end,
+            },
         });
         Ok(())
     }
@@ -174,8 +199,13 @@ impl Inner {
             None => audit.last_synced()?,
         };
         let first_line = first_line(self.kms);
-        let (offset, mut tip) =
-            start.unwrap_or_else(|| (first_line.len() as u64, chain::genesis(&first_line)));
+        let first_len = first_line.len() as u64;
+        let (offset, mut tip) = start.unwrap_or_else(|| (first_len, chain::genesis(&first_line)));
+        let durable_len = match known {
+            Some(tail) => tail.durable_len,
+            // The last synced line says that all before it is durable; its own sync may have failed.
+            None => offset.saturating_sub(LINE_LEN_MAX).max(first_len),
+        };
         let mut lines = audit.lines(offset);
         while let Some(line) = lines.next_line()? {
             tip = chain::continued(&line, &tip).unwrap_or(tip);
@@ -183,7 +213,8 @@ impl Inner {
         let tail = Tail {
             len: audit.len,
             tip,
-            durable: false,
+            durable_len: durable_len.min(audit.len),
+            is_unsure: true,
             room_end: 0,
         };
         Ok((tail, audit.len - offset.min(audit.len)))

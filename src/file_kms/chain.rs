@@ -6,6 +6,7 @@
 //! before a synced one: if such a line does not continue the chain, the audit was changed.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use crate::crypto;
 use crate::error::{Error, Result};
@@ -87,6 +88,20 @@ impl<'a> AuditFile<'a> {
             end = start;
         }
         Ok(None)
+    }
+
+    /// Writes bytes that are there again, so many at a time.
+    pub(super) fn write_again(&self, range: Range<u64>, step: u64) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let mut bytes = vec![0; (range.end - at).min(step) as usize];
+            self.fill(&mut bytes, at)?;
+            let written = self.file.write_all_at(&bytes, at);
+            let len = bytes.len() as u64;
+            written.map_err(|source| self.files.write_error(self.name, len, source))?;
+            at += len;
+        }
+        Ok(())
     }
 
     fn fill(&self, bytes: &mut [u8], offset: u64) -> Result<()> {

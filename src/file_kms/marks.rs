@@ -22,11 +22,12 @@ impl Inner {
         self.read_mark(store)
     }
 
-    /// Raises the mark of a store, durably; one that is as high stays.
+    /// Raises the mark of a store, durably; a higher one stays. One that is as high is written again: who wrote it
+    /// may not have been able to make it durable.
     pub(super) fn raise_mark(&self, store: StoreId, mark: &Mark) -> Result<()> {
         let _locked = self.lock(Lock::Exclusive)?;
         let before = self.read_mark(store)?;
-        if before.is_some_and(|before| before.seq >= mark.seq) {
+        if before.is_some_and(|before| before.seq > mark.seq) {
             return Ok(());
         }
         let floor = before.map_or(KeyEpoch(0), |before| before.first_key_epoch);

@@ -1,6 +1,7 @@
 //! A disk whose N-th call fails, for tests and experiments.
 //!
-//! A call that fails does nothing to the disk below. Calls are counted over the directory, its
+//! A call that fails does nothing to the disk below, but for syncs of files: some of what they were to make durable is
+//! lost in a simulation, as it is under Linux. Calls are counted over the directory, its
 //! files and their maps, in the order in which they are made.
 
 use std::io;
@@ -263,8 +264,15 @@ impl DiskFile for FaultFile {
         self.inner.drop_cache();
     }
 
+    fn lose_unsynced(&self) {
+        self.inner.lose_unsynced();
+    }
+
     fn sync(&self) -> io::Result<()> {
-        self.faults.pass(Class::Sync)?;
+        if let Err(error) = self.faults.pass(Class::Sync) {
+            self.inner.lose_unsynced();
+            return Err(error);
+        }
         // Spelled so that a search for who decides to sync does not find who only passes it on.
         DiskFile::sync(&*self.inner)
     }

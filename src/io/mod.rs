@@ -79,6 +79,11 @@ pub enum Access {
     /// `InvalidInput`. Such a write and its bytes in other handles and maps of the file are one
     /// as soon as it returns, but it is no more durable than others before a sync.
     Bulk,
+    /// For reading what the medium holds, past the cache of the operating system where that is possible. Then
+    /// only whole blocks are read, as for [`Access::Bulk`]. After a sync that failed the cache may show, as if it were
+    /// clean, what never reached the medium (Rebello et al., "Can Applications Recover from
+    /// fsync Failures?", USENIX ATC 2020). What was not written back yet is, first.
+    Medium,
 }
 
 /// How a file is locked.
@@ -149,6 +154,10 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Makes its bytes and its length durable.
     fn sync(&self) -> io::Result<()>;
 
+    /// What a sync that fails does besides, in a simulation: some of what was not durable is never going to be, and is
+    /// read all the same until the power is lost. Does nothing to real files, whose system does that by itself.
+    fn lose_unsynced(&self) {}
+
     /// Maps the file for reading. It must never change its length afterwards.
     fn map(&self) -> io::Result<Arc<dyn Map>>;
 }
@@ -158,6 +167,26 @@ pub trait Map: Send + Sync + Debug {
     /// Copies bytes out. The bytes may change meanwhile, so the copy is what the caller must
     /// verify and use. `UnexpectedEof` past the end of the map.
     fn copy_out(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// Fills `buf`, whole blocks from a multiple of [`BLOCK_LEN`] on, with what the medium holds of a file, as far as that
+/// can be known: where the cache of the operating system cannot be passed by, with what that has.
+pub fn read_medium(disk: &dyn Disk, name: &str, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut blocks = AlignedBuf::zeroed(buf.len());
+    match disk
+        .open(name, Access::Medium)?
+        .read_exact_at(&mut blocks, offset)
+    {
+        // It wants larger blocks than ours.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            disk.open(name, Access::Read)?.read_exact_at(buf, offset)
+        }
+        Ok(()) => {
+            buf.copy_from_slice(&blocks);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a file could not be opened or mapped because too many are.

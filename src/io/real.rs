@@ -171,11 +171,12 @@ impl Disk for RealDisk {
             Access::Read => OFlags::RDONLY,
             Access::ReadWrite => OFlags::RDWR,
             Access::Bulk => OFlags::RDWR | OFlags::DIRECT,
+            Access::Medium => OFlags::RDONLY | OFlags::DIRECT,
         };
         let opened = match self.open_at(name, flags) {
-            // A file system without direct writes: some in memory, some over a network.
-            Err(error) if access == Access::Bulk && cannot_be_direct(&error) => {
-                self.open_at(name, OFlags::RDWR)
+            // A file system that knows only its cache: some in memory, some over a network.
+            Err(error) if flags.contains(OFlags::DIRECT) && cannot_be_direct(&error) => {
+                self.open_at(name, flags - OFlags::DIRECT)
             }
             opened => opened,
         };

@@ -14,10 +14,11 @@ use crate::format::is_zero;
 use crate::format::record::{Record, Records};
 use crate::format::summary::Summary;
 use crate::format::superblock::{Position, Superblock};
+use crate::io::AlignedBuf;
 use crate::segment::Segments;
 use crate::units::{Location, SLOT_LEN, SegmentId, Seq, SlotAddr};
 
-/// Slots that a search for witnesses reads at once.
+/// Slots that are read at once.
 const CHUNK_SLOTS: u32 = 256;
 
 /// The batches after a checkpoint that count.
@@ -250,7 +251,8 @@ impl<'a> Reader<'a> {
         Ok(Some(Batch::of_head(head)))
     }
 
-    /// Whether a batch is as it was written. Its body is read only if it may be torn.
+    /// Whether a batch is as it was written. Its body is read only if it may be torn, and then from the medium, as its
+    /// header is: what a sync failed to write is still in the cache, and the next sync would not write it.
     fn verify(&self, batch: &Batch) -> Result<std::result::Result<(), Damage>> {
         let units = match body_units(batch, self.segments.geometry().page_slots()) {
             Ok(units) => units,
@@ -259,14 +261,34 @@ impl<'a> Reader<'a> {
         if batch.after.seq <= self.durable_through {
             return Ok(Ok(()));
         }
-        for (at, slots, crc) in units {
-            let mut bytes = vec![0; slots as usize * SLOT_LEN];
-            self.segments.read_slots(at, &mut bytes)?;
-            if crc32fast::hash(&bytes) != crc {
-                return Ok(Err(Damage::BadChecksum));
+        if !self.is_head_on_medium(batch)? {
+            return Ok(Err(Damage::BadChecksum));
+        }
+        // They are one behind the other.
+        let mut units = units.as_slice();
+        while let Some(&(at, ..)) = units.first() {
+            let (some, slots) = first_units(units);
+            let mut bytes = AlignedBuf::zeroed(slots as usize * SLOT_LEN);
+            self.segments.read_slots_directly(at, &mut bytes)?;
+            let mut rest = &*bytes;
+            for &(_, slots, crc) in some {
+                let (unit, after) = rest.split_at(slots as usize * SLOT_LEN);
+                if crc32fast::hash(unit) != crc {
+                    return Ok(Err(Damage::BadChecksum));
+                }
+                rest = after;
             }
+            units = units.get(some.len()..).unwrap_or_default();
         }
         Ok(Ok(()))
+    }
+
+    fn is_head_on_medium(&self, batch: &Batch) -> Result<bool> {
+        let len = batch.header_slots as usize * SLOT_LEN;
+        let (mut cached, mut medium) = (vec![0; len], AlignedBuf::zeroed(len));
+        self.segments.read_slots(batch.at, &mut cached)?;
+        self.segments.read_slots_directly(batch.at, &mut medium)?;
+        Ok(*cached == *medium)
     }
 
     /// Whether any batch that is not part of the log says that the log was durable further on.
@@ -378,6 +400,19 @@ fn body_units(
             "a batch's records do not account for its body",
         )),
     }
+}
+
+/// As many units as are read at once, one at least, and their slots.
+fn first_units(units: &[(SlotAddr, u32, u32)]) -> (&[(SlotAddr, u32, u32)], u32) {
+    let mut total = 0u32;
+    let fits = |&&(_, slots, _): &&(SlotAddr, u32, u32)| {
+        let is_first = total == 0;
+        total = total.saturating_add(slots);
+        is_first || total <= CHUNK_SLOTS
+    };
+    let count = units.iter().take_while(fits).count();
+    let some = units.get(..count).unwrap_or_default();
+    (some, some.iter().map(|&(_, slots, _)| slots).sum())
 }
 
 fn corrupt(at: SlotAddr, damage: Damage) -> Error {

@@ -6,7 +6,7 @@ use crate::crypto::Secret;
 use crate::error::{Damage, Error, Kind, Result};
 use crate::format::is_zero;
 use crate::format::superblock::{FORMAT_VERSION, Superblock};
-use crate::io::{Access, Disk, DiskFile, publish};
+use crate::io::{Access, Disk, DiskFile, publish, read_medium};
 use crate::sync::Arc;
 use crate::units::{Location, SLOT_LEN, SlotAddr};
 
@@ -93,7 +93,8 @@ impl Superblocks {
         }
     }
 
-    /// Opens the files and reads what is valid in them, the newest generation first.
+    /// Opens the files and reads what is valid in them, the newest generation first: from the medium, since
+    /// the cache may have what a checkpoint failed to make durable, and the log may go on from that.
     pub fn open(disk: &dyn Disk, access: Access) -> Result<(Self, Vec<Candidate>)> {
         let mut files = [None, None];
         let mut found = Vec::new();
@@ -109,7 +110,7 @@ impl Superblocks {
             };
             for index in 0..2 {
                 let mut slot = vec![0; SLOT_LEN];
-                let read = match file.read_exact_at(&mut slot, index * SLOT_LEN as u64) {
+                let read = match read_medium(disk, name, &mut slot, index * SLOT_LEN as u64) {
                     Ok(()) => Superblock::decode(&slot, mirror),
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         Err(Damage::Truncated)
@@ -226,8 +227,7 @@ impl Superblocks {
 fn read_copy(disk: &dyn Disk, copy: &LostCopy) -> Result<Vec<u8>, Damage> {
     let mut bytes = vec![0; SLOT_LEN];
     let offset = u64::from(copy.slot) * SLOT_LEN as u64;
-    let file = disk.open(copy.file, Access::Read);
-    let read = file.and_then(|file| file.read_exact_at(&mut bytes, offset));
+    let read = read_medium(disk, copy.file, &mut bytes, offset);
     read.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Damage::Missing,
         io::ErrorKind::UnexpectedEof => Damage::Truncated,

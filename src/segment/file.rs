@@ -192,7 +192,7 @@ impl Segments {
         let holder = self.holder(at.segment, self.table.place(at.segment))?;
         let slot = holder.place(at, buf.len())?;
         let open = || {
-            let opened = self.disk.open(&holder.name(), Access::Bulk);
+            let opened = self.disk.open(&holder.name(), Access::Medium);
             opened.map_err(|error| self.failed("open", at, error))
         };
         let direct = self.with_descriptors(open)?;

@@ -1,14 +1,20 @@
-"""R4: a store on ext4 on a block device (nbdkit, nbdfuse, loop) that begins to fail writes, or syncs, or reads. Nothing is
-acknowledged that is not there when the device is well again; nothing wrong is read."""
+"""R4: a store on ext4 on a block device (nbdkit, nbdfuse, loop) that begins to fail writes, or syncs, or reads, while its
+client flushes, makes and deletes clones, has space reclaimed, or works with keys. Nothing is acknowledged that is not
+there when the device is well again; nothing wrong is read.
 
+In half of all cycles the file system goes on when the device is well, with what its page cache has: after a sync that
+failed that is more than the medium has, and no later sync writes it (Rebello et al., "Can Applications Recover from fsync
+Failures?", USENIX ATC 2020)."""
+
+import json
 import os
 import subprocess
 import threading
 import time
 
-from rig import Client, Failed, Ledger, Rig, Store, count, expect, need, need_root, rng, run, skip
+from rig import Client, Failed, Ledger, Mix, Rig, Store, count, expect, need, need_root, rng, run, skip
 
-CYCLES = count("RIGS_CYCLES", 2, 12)
+CYCLES = count("RIGS_CYCLES", 4, 16)
 MEMORY = ["--filter=error", "memory", "96M"]
 # The filter has no error for flushes, so here each request is a line of shell, on a file.
 FLUSHES = [
@@ -26,6 +32,15 @@ KINDS = {
     "flushes": FLUSHES,
     "reads": [*MEMORY, "error-pread=EIO", "error-pread-rate=100%", "error-pread-file=BAD"],
 }
+# What is done meanwhile: each in turn.
+TARGETS = {
+    "flush": Mix(),
+    "clone": Mix(flush=0.05, branch=0.25, delete=0.2, clones=True),
+    "reclaim": Mix(flush=0.1, branch=0.03, delete=0.03, compact=0.1),
+    "keys": None,
+}
+if "RIGS_TARGET" in os.environ:
+    TARGETS = {target: TARGETS[target] for target in os.environ["RIGS_TARGET"].split(",")}
 if "RIGS_KIND" in os.environ:
     KINDS = {kind: KINDS[kind] for kind in os.environ["RIGS_KIND"].split(",")}
 
@@ -146,77 +161,221 @@ class Plain:
         return sum(at[page] < number for page, number in self.synced.items())
 
 
-def writing(rig, device, ledger, store, random):
-    """Clients write while the device begins to fail; then it is well again, as after a reboot."""
-    server = rig.serve(store)
-    client = Client(server.socket, Ledger.VOLUME)
+class Bulk:
+    """A volume of which half is overwritten here and there, so that reclaim has something to copy."""
+
+    NAME, LEN, PIECE = "bulk", 6 << 20, 64 << 10
+
+    def __init__(self, store):
+        self.store, self.contents = store, bytearray(self.LEN)
+        store.run("volume", "create", self.NAME, "--size", str(self.LEN))
+
+    def overwrite(self, server, random):
+        """Durable when it returns."""
+        client = Client(server.socket, self.NAME)
+        for piece in random.sample(range(self.LEN // self.PIECE), self.LEN // self.PIECE // 2):
+            at, data = piece * self.PIECE, random.randbytes(self.PIECE)
+            expect(client.request(Client.WRITE, at, len(data), data)[0] == 0, "a write fails")
+            self.contents[at : at + len(data)] = data
+        expect(client.request(Client.FLUSH)[0] == 0, "a flush fails")
+
+    def check(self):
+        expect(self.store.read(self.NAME) == bytes(self.contents), "what was flushed before is not what is read")
+
+
+class Keys:
+    """Keys of the KMS, and all the states that they went through since what is known to be durable."""
+
+    def __init__(self, store):
+        self.store, self.names, self.claimed = store, 0, 0
+        self.states = [self.seen()]
+
+    def seen(self):
+        keys = json.loads(self.store.run("key", "list", "--json"))["keys"]
+        # A key is made first and then named: cut off in between it has no name, and nothing is under it.
+        return {key["aliases"][0]: [key["status"], key["version"]] for key in keys if key["aliases"]}
+
+    def step(self, random):
+        """A change of some key; the command, and the state after it."""
+        state = {alias: list(key) for alias, key in self.states[-1].items()}
+        ours = [alias for alias in state if alias.startswith("alias/k")]
+        if not ours or len(ours) < 8 and random.random() < 0.3:
+            self.names += 1
+            alias = f"alias/k{self.names}"
+            state[alias] = ["enabled", 1]
+            return ["create", "--alias", alias], state
+        alias = random.choice(ours)
+        key = state[alias]
+        if key[0] == "disabled":
+            key[0] = "enabled"
+            return ["enable", alias], state
+        if random.random() < 0.5:
+            key[0] = "disabled"
+            return ["disable", alias], state
+        key[1] += 1
+        return ["rotate", alias], state
+
+    def work(self, random, is_over, ledger):
+        """Changes keys until that is over or a change fails."""
+        while not is_over():
+            command, state = self.step(random)
+            self.states.append(state)
+            if self.store.try_run("key", *command).returncode != 0:
+                return "command"
+            if ledger.trusts:
+                self.states = [state]
+            else:
+                self.claimed = len(self.states) - 1
+        return None
+
+    def believe(self):
+        self.states, self.claimed = self.states[self.claimed :], 0
+
+    def check(self):
+        found = self.seen()
+        expect(found in self.states, f"keys: {found}, not one of {self.states}")
+        self.states, self.claimed = [found], 0
+        self.store.run("key", "audit", "--verify")
+
+
+class Home:
+    """All that is on the device, and what must be there."""
+
+    def __init__(self, rig, device):
+        self.rig, self.device = rig, device
+        self.store = Store(os.path.join(device.mnt, "home"))
+        self.ledger = Ledger(self.store)
+        self.ledger.create()
+        self.bulk = Bulk(self.store)
+        self.keys = Keys(self.store)
+
+    def work(self, server, mix, random, is_over):
+        """Until that is over or something is refused."""
+        client = Client(server.socket, Ledger.VOLUME)
+        if mix is None:
+            return self.keys.work(random, is_over, self.ledger), client
+        return self.ledger.work(client, random, is_over, mix), client
+
+    def believe(self):
+        self.ledger.believe()
+        self.keys.believe()
+
+    def check(self):
+        written = self.ledger.check()
+        self.bulk.check()
+        self.keys.check()
+        return written
+
+
+def writing(rig, home, target, random, goes_on):
+    """A client works while the device begins to fail; then it is well again: of itself after a moment, which a journal may
+    survive, if the file system is to go on."""
+    device, ledger = home.device, home.ledger
+    server = rig.serve(home.store)
+    deadline = time.monotonic() + 20
+    moment = random.uniform(0.002, 0.03)
+    if target == "reclaim":
+        home.bulk.overwrite(server, random)
 
     def begin_to_fail():
         # When the journal of ext4 fails in the middle of a sync, that can succeed and its data be gone, of any
         # program (docs/campaigns/2026-11-rigs.md). So what is answered from now on counts only if the journal lives on.
+        nonlocal deadline
         ledger.doubt()
         device.fail()
+        if goes_on:
+            time.sleep(moment)
+            device.heal()
+            deadline = time.monotonic() + 0.2
 
     plain = Plain(device)
     timer = threading.Timer(random.uniform(0.05, 0.4), begin_to_fail)
     timer.start()
-    deadline = time.monotonic() + 20
-    failed = ledger.work(client, random, lambda: time.monotonic() > deadline)
+    failed, client = home.work(server, TARGETS[target], random, lambda: time.monotonic() > deadline)
     timer.join()
     if failed:
         rig.result["refused"] += 1
         device.heal()
         error, _ = client.request(Client.FLUSH)
         # After a failed sync nothing is acknowledged, whatever the device says now. A write may have been refused before
-        # anything was appended, as when no segment could be made: then all before it is there.
-        expect(error != 0 or failed == "write", "a store whose sync failed acknowledged a flush")
+        # anything was appended, as when no segment could be made: then all before it is there. Keys are not the store's.
+        expect(error != 0 or failed in ("write", "command"), "a store whose sync failed acknowledged a flush")
         if error == 0:
-            ledger.claimed = ledger.sent - 1
+            ledger.answered("flush", ledger.sent - (failed == "write"))
             rig.result["went_on"] += 1
     server.kill()
     plain.end()
     device.heal()
     if device.has_journal():
-        ledger.believe()
+        home.believe()
         rig.result["journal_lived"] += 1
+        if goes_on:
+            home.check()
+            server = rig.serve(home.store)
+            deadline = time.monotonic() + 0.2
+            failed, _ = home.work(server, TARGETS[target], random, lambda: time.monotonic() > deadline)
+            expect(failed is None, f"on the same file system, all well again, a {failed} fails")
+            server.kill()
+            rig.result["on_the_same_file_system"] += 1
     device.umount()
     run("e2fsck", "-fy", device.loop)
     device.mount()
-    claimed = ledger.claimed
-    written = ledger.check()
+    claimed = ledger.claimed()
+    written = home.check()
     rig.result["flushes_that_lied"] += written < claimed
     rig.result["syncs_of_a_plain_program_that_lied"] += plain.lost() > 0
 
 
-def reading(rig, device, ledger, store, _random):
+# What is tried of each target while nothing can be read.
+READS = {
+    "flush": ["volume", "read", Ledger.VOLUME],
+    "clone": ["clone", "create", Ledger.VOLUME, "c0"],
+    "reclaim": ["store", "compact"],
+    "keys": ["key", "rotate", "alias/default"],
+}
+
+
+def reading(rig, home, target, _random, _goes_on):
     """What cannot be read is an error, and is there again when the device is well."""
+    device, ledger, store = home.device, home.ledger, home.store
     device.umount()
     device.mount()
     device.fail()
-    done = store.try_run("volume", "read", Ledger.VOLUME)
-    if done.returncode == 0:
-        expect(done.stdout == ledger.contents(ledger.sent), "wrong bytes were read")
-    else:
-        rig.result["refused"] += 1
-        expect(done.returncode < 128 and b"panicked" not in done.stderr, done.stderr.decode())
+    done = store.try_run(*READS[target])
     device.heal()
+    expect(done.returncode >= 0 and b"panicked" not in done.stderr, done.stderr.decode())
+    if done.returncode != 0:
+        rig.result["refused"] += 1
+    elif target == "flush":
+        expect(done.stdout == ledger.contents(ledger.sent), "wrong bytes were read")
     device.umount()
     device.mount()
-    ledger.check()
+    if target == "clone":
+        is_there = "c0" in ledger.there()
+        expect(is_there or done.returncode != 0, "a clone that was made is not there")
+        if is_there:
+            expect(store.read("c0") == ledger.contents(ledger.sent), "the clone is not its source")
+            store.run("volume", "delete", "c0", "--yes")
+    if target == "keys":
+        before = home.keys.states[-1]
+        status, version = before["alias/default"]
+        after = {**before, "alias/default": [status, version + 1]}
+        home.keys.states = [after] if done.returncode == 0 else [before, after]
+    home.check()
 
 
 with Rig() as rig:
-    rig.result.update(cycles=0, refused=0, went_on=0, journal_lived=0, flushes_that_lied=0, syncs_of_a_plain_program_that_lied=0)
+    counts = "refused went_on journal_lived on_the_same_file_system flushes_that_lied"
+    rig.result.update(dict.fromkeys(["cycles", *counts.split(), "syncs_of_a_plain_program_that_lied"], 0))
     for kind in KINDS:
         device = Device(rig, kind)
-        store = Store(os.path.join(device.mnt, "home"))
-        ledger = Ledger(store)
-        ledger.create()
+        home = Home(rig, device)
         for cycle in range(CYCLES):
+            target = list(TARGETS)[cycle % len(TARGETS)]
             step = reading if kind == "reads" else writing
             try:
-                step(rig, device, ledger, store, rng(cycle))
+                step(rig, home, target, rng(cycle), cycle // len(TARGETS) % 2 == 1)
             except Failed as failed:
-                raise Failed(f"{kind}, cycle {cycle}: {failed}") from None
+                raise Failed(f"{kind}, {target}, cycle {cycle}: {failed}") from None
             rig.result["cycles"] += 1
         device.end()

@@ -229,15 +229,24 @@ class Client:
             raise Gone from error
 
 
+class Mix:
+    """How often a ledger's client does what, beside writing."""
+
+    def __init__(self, flush=0.2, branch=0.03, delete=0.01, compact=0.0, clones=False):
+        self.flush, self.branch, self.delete, self.compact = flush, branch, delete, compact
+        # Branches are clones, not snapshots.
+        self.clones = clones
+
+
 class Ledger:
     """Numbered writes to one volume, so that what a crash leaves can be told to be a prefix of them.
 
-    Write number n is two pages, one call, at pair n mod PAIRS. Snapshots are taken in between: each is the state
-    after a known number of writes."""
+    Write number n is two pages, one call, at pair n mod PAIRS. Branches (snapshots and clones) are made in between: each
+    is the state after a known number of writes."""
 
     PAIRS = 96
     VOLUME = "ledger"
-    # Snapshots there may be, so that a fast disk is not filled by what they alone keep.
+    # Branches there may be, so that a fast disk is not filled by what they alone keep.
     MOST = 24
 
     def __init__(self, store):
@@ -246,15 +255,14 @@ class Ledger:
         self.sent = 0
         self.flushed = 0
         self.proof = "nothing"
-        # Snapshots that are there, and one that may be there.
-        self.snapshots = {}
-        self.maybe = None
-        self.gone = None
+        # Branches that are there, after how many writes each was made; those that may be there, or be gone.
+        self.branches = {}
+        self.maybe = {}
+        self.gone = set()
         self.names = 0
-        # Whether an answer proves anything.
+        # Whether an answer proves anything; and what the answers since it does not would prove.
         self.trusts = True
-        # What the last answered flush would prove if it did.
-        self.claimed = 0
+        self.claims = []
 
     def doubt(self):
         """From now on an answer proves nothing: what is below the store is being taken away."""
@@ -262,8 +270,30 @@ class Ledger:
 
     def believe(self):
         """What was answered since then does prove something."""
-        if self.claimed > self.flushed:
-            self.flushed, self.proof = self.claimed, "a flush while the device failed"
+        for claim in self.claims:
+            self.prove(*claim)
+        self.claims = []
+
+    def answered(self, what, written, name=""):
+        """A flush covers so many writes, or a branch was made after them, or was deleted."""
+        if self.trusts:
+            self.prove(what, written, name)
+        else:
+            self.claims.append((what, written, name))
+
+    def prove(self, what, written, name):
+        if what == "made":
+            self.branches[name] = written
+            self.maybe.pop(name, None)
+        elif what == "deleted":
+            self.branches.pop(name, None)
+            self.gone.discard(name)
+        # All three make what was written before durable.
+        self.flushed, self.proof = max(self.flushed, written), f"{what} {name}".strip()
+
+    def claimed(self):
+        """How many writes are durable if the answers prove something."""
+        return max([self.flushed, *(written for _, written, _ in self.claims)])
 
     def create(self):
         self.store.run("store", "init", "--segment-size", "1M")
@@ -289,9 +319,9 @@ class Ledger:
         expect(found == self.contents(written), f"{ref} holds no prefix of the writes: {numbers}")
         return written
 
-    def work(self, client, rng, is_over):
-        """Writes, flushes, takes and deletes snapshots until that is over, a command fails or the server is gone.
-        What was answered with an error: "write", "flush" or nothing."""
+    def work(self, client, rng, is_over, mix=Mix()):
+        """Does what the mix says until that is over, a command fails or the server is gone. What was answered with an
+        error: "write", "flush", or "command" (which may be because the server is gone); or nothing."""
         try:
             while not is_over():
                 self.sent += 1
@@ -300,43 +330,44 @@ class Ledger:
                 if client.request(Client.WRITE, at, 2 * PAGE, self.pair(sent))[0]:
                     return "write"
                 dice = rng.random()
-                if dice < 0.2:
+                if (dice := dice - mix.flush) < 0:
                     if client.request(Client.FLUSH)[0]:
                         return "flush"
-                    self.claimed = sent
-                    if self.trusts:
-                        self.flushed, self.proof = sent, "a flush"
-                elif dice < 0.23:
-                    if not self.snapshot(sent):
-                        return None
-                elif dice < 0.24 and self.snapshots or len(self.snapshots) > self.MOST:
-                    if not self.delete(rng.choice(sorted(self.snapshots))):
-                        return None
+                    self.answered("flush", sent)
+                elif (dice := dice - mix.branch) < 0:
+                    if not self.branch(sent, mix.clones):
+                        return "command"
+                elif (dice := dice - mix.delete) < 0 and self.branches or len(self.branches) > self.MOST:
+                    if not self.delete(rng.choice(sorted(self.branches)), sent):
+                        return "command"
+                elif 0 <= dice < mix.compact:
+                    if self.store.try_run("store", "compact").returncode != 0:
+                        return "command"
         except Gone:
             pass
         return None
 
-    def snapshot(self, written):
+    def branch(self, written, is_clone=False):
         self.names += 1
-        name = f"s{self.names}"
-        self.maybe = (name, written)
-        done = self.store.try_run("snapshot", "create", self.VOLUME, name)
-        if done.returncode != 0 or not self.trusts:
+        noun, name = ("clone", f"c{self.names}") if is_clone else ("snapshot", f"s{self.names}")
+        self.maybe[name] = written
+        if self.store.try_run(noun, "create", self.VOLUME, name).returncode != 0:
             return False
-        self.snapshots[name] = written
-        # What it holds is durable.
-        self.flushed, self.proof = written, f"snapshot {name}"
-        self.maybe = None
+        self.answered("made", written, name)
         return True
 
-    def delete(self, name):
-        self.gone = name
-        done = self.store.try_run("snapshot", "delete", name, "--yes")
-        if done.returncode != 0 or not self.trusts:
+    def delete(self, name, written):
+        self.gone.add(name)
+        noun = "volume" if name.startswith("c") else "snapshot"
+        if self.store.try_run(noun, "delete", name, "--yes").returncode != 0:
             return False
-        del self.snapshots[name]
-        self.gone = None
+        self.answered("deleted", written, name)
         return True
+
+    def there(self):
+        """The branches in the store."""
+        clones = {name for name in self.store.names("volume") if name.startswith("c")}
+        return clones | set(self.store.names("snapshot"))
 
     def check(self):
         """After a crash and with nobody at the store."""
@@ -345,24 +376,23 @@ class Ledger:
         by = f"{self.flushed} acknowledged ({self.proof})"
         acknowledged = f"{by}, {self.sent} sent, {written} there"
         expect(self.flushed <= written <= self.sent, f"not what was acknowledged: {acknowledged}")
-        there = set(self.store.names("snapshot"))
-        if self.maybe:
-            name, count = self.maybe
+        there = self.there()
+        for name, count in self.maybe.items():
             if name in there:
-                self.snapshots[name] = count
-        if self.gone and self.gone not in there:
-            self.snapshots.pop(self.gone, None)
-        self.maybe = self.gone = None
+                self.branches[name] = count
+        for name in self.gone - there:
+            self.branches.pop(name, None)
+        self.maybe, self.gone, self.claims = {}, set(), []
         self.trusts = True
-        expect(there == set(self.snapshots), f"snapshots: {sorted(there)}, not {sorted(self.snapshots)}")
-        for name, count in self.snapshots.items():
-            found = self.written(f"@{name}")
-            expect(found == count, f"snapshot {name} was taken after {count} writes and has {found}")
+        expect(there == set(self.branches), f"branches: {sorted(there)}, not {sorted(self.branches)}")
+        for name, count in self.branches.items():
+            found = self.written(name if name.startswith("c") else f"@{name}")
+            expect(found == count, f"{name} was made after {count} writes and has {found}")
         # The next process goes on from what is there.
-        self.sent = self.flushed = self.claimed = written
-        while len(self.snapshots) > 6:
-            name = sorted(self.snapshots)[0]
-            expect(self.delete(name), f"snapshot {name} is not deleted")
+        self.sent = self.flushed = written
+        while len(self.branches) > 6:
+            name = sorted(self.branches)[0]
+            expect(self.delete(name, written), f"{name} is not deleted")
         return written
 
 

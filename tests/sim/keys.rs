@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use offshoot::format::record::{Record, Records};
 use offshoot::io::Access;
 use offshoot::io::Disk;
+use offshoot::io::fault::{Class, Failure, FaultDisk, Times};
 use offshoot::io::sim::{Crash, SimMachine};
-use offshoot::{FileKms, KeyEpoch, Machine, Random};
+use offshoot::{Context, FileKms, KeyEpoch, KeyService, Machine, Random, ResourceId, StoreId};
 
 use crate::log::write;
 use offshoot_torture::model::{Action, Kind, Model};
@@ -66,6 +67,44 @@ fn head_keys_that_nobody_claimed_are_destroyed_after_a_crash_and_never_used() {
         drop(process);
         let dark = machine.power_loss(&Crash::NONE_KEPT);
         assert!(pooled(&dark).is_disjoint(&left), "durably");
+    }
+}
+
+/// The lines of use before a line that is synced are durable with it, also after a sync that failed and left them in the
+/// cache as if they were: a hole before a synced line would look like a change of the audit.
+#[test]
+fn a_failed_sync_leaves_no_hole_in_the_audit() {
+    for number in 1..20 {
+        let machine = starts()[0].machine.kill();
+        let disk = FaultDisk::new(Arc::new(machine.dir("kms")));
+        let faults = disk.faults();
+        let open =
+            |disk: Arc<dyn Disk>, seed| FileKms::open_on(disk, clock(), Dice::new(seed)).unwrap();
+        let kms = open(Arc::new(disk), number);
+        let context = Context {
+            store: StoreId([7; 16]),
+            resource: ResourceId([8; 16]),
+            purpose: "store-key",
+        };
+        let key = kms.create_key(None).unwrap().id;
+        for _ in 0..30 + number {
+            kms.generate(&key, &context).unwrap();
+        }
+        faults.count_only(Class::Sync);
+        faults.fail_nth(1 + number % 2, Failure::Os(5), Times::Once);
+        kms.disable_key(&key.to_string()).unwrap_err();
+        // The same process tries again, or another one does.
+        let kms = match number % 3 {
+            0 => kms,
+            _ => open(Arc::new(machine.dir("kms")), 100 + number),
+        };
+        kms.disable_key(&key.to_string()).unwrap();
+        let dark = machine.power_loss(&Crash::NONE_KEPT);
+        let report = open(Arc::new(dark.dir("kms")), 200 + number)
+            .audit(|_| ())
+            .unwrap();
+        assert_eq!(report.broken_at, None, "case {number}: {report:?}");
+        assert!(report.lines > 30, "case {number}: {report:?}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use offshoot::format::batch::{BatchHead, BatchHeader, header_slots};
 use offshoot::format::record::{Record, Records};
 use offshoot::format::segment::{SegmentHeader, segment_file_name};
+use offshoot::io::fault::{Class, Failure, FaultDisk, Times};
 use offshoot::io::sim::{Crash, Lie, SimMachine, WriteChoice};
 use offshoot::{Secret, Seq, SlotAddr};
 
@@ -67,6 +68,49 @@ fn recovery_syncs_what_it_accepts() {
     assert_eq!(found, shown);
     let (found, shown) = show_flush_lose(Lie::Always);
     assert_ne!(found, shown, "the test would notice");
+}
+
+/// Rebello et al., "Can Applications Recover from fsync Failures?" (ATC 2020): after a sync that failed the cache shows as
+/// clean what never reached the medium, and the next sync succeeds.
+#[test]
+fn what_a_failed_sync_lost_is_not_taken_from_the_cache() {
+    let (mut lost, mut kept) = (0, 0);
+    for number in 0..12 {
+        let (machine, mut model) = (starts()[0].machine.kill(), starts()[0].model.clone());
+        let disk = FaultDisk::new(Arc::new(machine.dir("store")));
+        let faults = disk.faults();
+        let mut host = Host::new(&machine, 20 + u64::from(number));
+        host.store = Arc::new(disk);
+        let process = host.open().unwrap();
+        // Which writes a failed sync loses depends on what was before.
+        for more in 0..number {
+            act(&process, &mut model, &write(5, 1, 50 + more));
+        }
+        process.store.flush().unwrap();
+        let before = model.clone();
+        act(&process, &mut model, &write(1, 1, 5));
+        act(&process, &mut model, &write(3, 2, 6));
+        faults.count_only(Class::Sync);
+        faults.fail_nth(1, Failure::Os(5), Times::Once);
+        process.store.flush().unwrap_err();
+        // The machine goes on, and its disk is well again.
+        drop(process);
+        let process = Host::new(&machine, 100 + u64::from(number)).open().unwrap();
+        let mut model = process.read().unwrap();
+        match model == before {
+            true => lost += 1,
+            false => kept += 1,
+        }
+        act(&process, &mut model, &write(2, 1, 7));
+        process.store.flush().unwrap();
+        drop(process);
+        let found = read(
+            &machine.power_loss(&Crash::NONE_KEPT),
+            200 + u64::from(number),
+        );
+        assert_eq!(found, model, "a flush after case {number} lied");
+    }
+    assert!(lost > 0 && kept > 0, "{lost} lost, {kept} kept");
 }
 
 /// A torn batch in a new segment follows the end of a cleanly closed log, which has room for a shorter one.

@@ -337,6 +337,25 @@ fn a_bulk_handle_can_be_had_where_the_file_system_knows_only_its_cache() {
     assert!(read[..4096].iter().all(|&byte| byte == 0));
     assert!(read[4096..].iter().all(|&byte| byte == 3));
     assert_eq!(kind(disk.open("none", Access::Bulk)), ErrorKind::NotFound);
+    crate::io::read_medium(&disk, "f", &mut read, 0).unwrap();
+    assert!(read[..4096].iter().all(|&byte| byte == 0));
+    assert!(read[4096..].iter().all(|&byte| byte == 3));
+}
+
+#[test]
+fn the_medium_has_what_was_just_written() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let disk = RealDisk::create(&dir.path().join("d")).unwrap();
+    let file = disk.create("f", 3 * 4096).unwrap();
+    file.write_all_at(&[7; 2 * 4096], 4096).unwrap();
+    let mut read = vec![1; 3 * 4096];
+    crate::io::read_medium(&disk, "f", &mut read, 0).unwrap();
+    assert!(read[..4096].iter().all(|&byte| byte == 0));
+    assert!(read[4096..].iter().all(|&byte| byte == 7));
+    let end = crate::io::read_medium(&disk, "f", &mut read[..8192], 2 * 4096);
+    assert_eq!(kind(end), ErrorKind::UnexpectedEof);
+    let medium = disk.open("f", Access::Medium).unwrap();
+    assert!(medium.write_all_at(&AlignedBuf::zeroed(4096), 0).is_err());
 }
 
 #[test]

@@ -177,6 +177,7 @@ pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
     let mut after = state.fork();
     for inode in after.inodes.values_mut().map(Arc::make_mut) {
         inode.pending.clear();
+        inode.has_lost = false;
         inode.live = inode.durable.clone();
     }
     let apart = match crash.writes {

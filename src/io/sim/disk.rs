@@ -140,17 +140,19 @@ impl DiskFile for SimFile {
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.machine
-            .0
-            .state
-            .lock()
-            .inode(self.no)
-            .live
-            .read(buf, offset)
+        let state = self.machine.0.state.lock();
+        let inode = state.inode(self.no);
+        if self.access != Access::Medium {
+            return inode.live.read(buf, offset);
+        }
+        if !is_aligned(buf) || !offset.is_multiple_of(BLOCK_LEN as u64) {
+            return Err(Errno::INVAL.into());
+        }
+        inode.read_medium(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        if self.access == Access::Read {
+        if matches!(self.access, Access::Read | Access::Medium) {
             return Err(Errno::BADF.into());
         }
         let is_whole = is_aligned(buf) && offset.is_multiple_of(BLOCK_LEN as u64);
@@ -174,14 +176,14 @@ impl DiskFile for SimFile {
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
-        if self.access == Access::Read {
+        if matches!(self.access, Access::Read | Access::Medium) {
             return Err(Errno::BADF.into());
         }
         self.machine.0.state.lock().punch(self.no, offset, len)
     }
 
     fn fill_holes(&self, len: u64) -> io::Result<()> {
-        if self.access == Access::Read {
+        if matches!(self.access, Access::Read | Access::Medium) {
             return Err(Errno::BADF.into());
         }
         self.machine.0.state.lock().fill_holes(self.no, len)
@@ -191,6 +193,10 @@ impl DiskFile for SimFile {
         self.machine.before_barrier();
         self.machine.0.state.lock().commit_bytes(self.no);
         Ok(())
+    }
+
+    fn lose_unsynced(&self) {
+        self.machine.0.state.lock().lose_bytes(self.no);
     }
 
     fn map(&self) -> io::Result<Arc<dyn Map>> {

@@ -1,6 +1,6 @@
 //! What the simulated machine knows: files, names, and what of both is not durable yet.
 //!
-//! Invariants: the durable bytes of a file with its pending writes on top are its live bytes; the
+//! Invariants: the durable bytes of a file with its pending writes on top are its live bytes, unless a sync failed; the
 //! durable names with the pending changes on top are the live names.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,11 +45,28 @@ pub(super) struct Inode {
     pub live: Image,
     pub durable: Image,
     pub pending: Vec<PendingWrite>,
+    /// Whether a failed sync has lost writes that are still read.
+    pub has_lost: bool,
     /// Whether a sync has made its length durable.
     pub is_synced: bool,
     pub directory: Arc<str>,
     /// The last name it had.
     pub name: Arc<str>,
+}
+
+impl Inode {
+    /// Reads what would be there if all that is pending were written back.
+    pub fn read_medium(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if !self.has_lost {
+            return self.live.read(buf, offset);
+        }
+        let mut medium = self.durable.clone();
+        medium.grow(self.live.len());
+        for write in &self.pending {
+            write.keep(&mut medium, write.offset, 0..write.bytes.len());
+        }
+        medium.read(buf, offset)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -200,6 +217,7 @@ impl State {
             live: Image::zeroes(len),
             durable: Image::zeroes(len),
             pending: Vec::new(),
+            has_lost: false,
             is_synced: false,
             directory: Arc::clone(directory),
             name: Arc::clone(&name),
@@ -320,6 +338,17 @@ impl State {
         }
     }
 
+    /// Loses some of the pending writes, which show no more than before that they are not durable.
+    pub fn lose_bytes(&mut self, no: InodeNo) {
+        let syncs = self.counts.syncs;
+        let inode = self.inode_mut(no);
+        let before = inode.pending.len();
+        inode
+            .pending
+            .retain(|write| write.is_punch || !is_lost(write, syncs));
+        inode.has_lost |= inode.pending.len() < before;
+    }
+
     /// Makes the names of a directory durable, unless the disk lies.
     pub fn commit_names(&mut self, directory: &str) {
         self.counts.name_syncs += 1;
@@ -434,4 +463,10 @@ impl State {
             Lie::Always => true,
         }
     }
+}
+
+/// Whether a failed sync loses a write: half of all, as if by chance, and each time others.
+fn is_lost(write: &PendingWrite, syncs: u64) -> bool {
+    let mixed = (write.order ^ syncs << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed >> 63 == 1
 }

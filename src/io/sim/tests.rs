@@ -809,3 +809,53 @@ fn a_bulk_handle_writes_whole_blocks_only_and_no_more_durably() {
     file.sync().unwrap();
     assert_eq!(sectors_after(&machine, "f").len(), 1);
 }
+
+#[test]
+fn what_a_failed_sync_loses_is_read_until_the_power_is_lost_and_never_synced() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let file = durable(&disk, "f", 64 * 4096);
+    for block in 0..64 {
+        file.write_all_at(&[1; 4096], block * 4096).unwrap();
+    }
+    file.punch(0, 4096).unwrap();
+    let medium = |disk: &SimDisk| {
+        let mut bytes = AlignedBuf::zeroed(64 * 4096);
+        let file = disk.open("f", Access::Medium).unwrap();
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes.to_vec()
+    };
+    let shown = read(&disk, "f");
+    assert_eq!(medium(&disk), shown, "nothing is lost yet");
+    file.lose_unsynced();
+    assert_eq!(read(&disk, "f"), shown, "the cache still has it");
+    let left = medium(&disk);
+    let lost = |bytes: &[u8]| bytes.chunks(4096).filter(|block| block[0] == 0).count() - 1;
+    assert!((10..54).contains(&lost(&left)), "{} of 63", lost(&left));
+    file.sync().unwrap();
+    assert_eq!(medium(&disk), left);
+    assert_eq!(medium(&machine.kill().dir("d")), left);
+    assert_eq!(read(&machine.kill().dir("d"), "f"), shown);
+    let dark = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+    assert_eq!(read(&dark, "f"), left, "a sync does not bring it back");
+    // What is written again is as good as new.
+    file.write_all_at(&shown, 0).unwrap();
+    file.sync().unwrap();
+    assert_eq!(medium(&disk), shown);
+}
+
+#[test]
+fn the_medium_is_read_in_whole_blocks_and_not_written() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    drop(durable(&disk, "f", 8192));
+    let file = disk.open("f", Access::Medium).unwrap();
+    let mut buf = AlignedBuf::zeroed(8192);
+    for (range, offset) in [(1..4097, 0), (0..100, 0), (0..4096, 512)] {
+        let read = file.read_exact_at(&mut buf[range], offset);
+        assert_eq!(kind(read), ErrorKind::InvalidInput);
+    }
+    file.read_exact_at(&mut buf, 0).unwrap();
+    assert!(file.write_all_at(&buf, 0).is_err());
+    assert!(file.punch(0, 4096).is_err());
+}

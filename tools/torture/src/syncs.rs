@@ -160,6 +160,10 @@ impl DiskFile for NotedFile {
             .note(&self.machine, self.name.clone(), || self.file.sync())
     }
 
+    fn lose_unsynced(&self) {
+        self.file.lose_unsynced();
+    }
+
     fn map(&self) -> Result<Arc<dyn Map>> {
         self.file.map()
     }
