@@ -51,7 +51,8 @@ pub enum Stage {
 impl Plan {
     /// The plan of `cargo test`; a longer campaign sets `OFFSHOOT_SIM_STATES` to about as many
     /// states as it wants and `OFFSHOOT_SIM_SEED` to what no campaign before it had. `OFFSHOOT_SIM=proof` or `fours`
-    /// asks for another stage, `OFFSHOOT_SIM_JOBS=FROM..TO` for a part of it.
+    /// asks for another stage, `OFFSHOOT_SIM_JOBS=FROM..TO` for a part of it. The second stage comes to 300,000 states, or to
+    /// 130,000 if less than 150,000 are wanted.
     pub fn from_env() -> Self {
         let number = |name| {
             std::env::var(name)
@@ -69,11 +70,16 @@ impl Plan {
             let (from, to) = text.split_once("..").expect("FROM..TO");
             from.parse().unwrap()..to.parse().unwrap()
         });
+        let (apart, sample) = match stage {
+            Stage::Proof if (1..150_000).contains(&states) => (1, 1),
+            Stage::Proof => (4, 3),
+            _ => (1, 3.max(states.saturating_sub(18_000) / 3_000)),
+        };
         Self {
             stage,
             jobs,
-            apart: if stage == Stage::Proof { 4 } else { 1 },
-            sample: 3.max(states.saturating_sub(18_000) / 3_000),
+            apart,
+            sample,
             seed: number("OFFSHOOT_SIM_SEED").unwrap_or(1),
             recovery_every: 10,
             planted: Planted::Nothing,
