@@ -94,6 +94,11 @@ impl Index {
         Ok(slots)
     }
 
+    /// The free slots, as far as this process knows.
+    pub(super) fn free(&self) -> &[u32] {
+        &self.free
+    }
+
     /// Notes where a new head key is.
     pub(super) fn add(&mut self, id: HeadKeyId, slot: u32) {
         self.slots.insert(id, slot);

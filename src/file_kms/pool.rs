@@ -255,8 +255,12 @@ impl Inner {
                 false => self.audit_use(pools, event)?,
             }
         }
-        let slots: Vec<_> = doomed.iter().map(|(_, _, slot, _)| *slot).collect();
-        // Also if there are none: a process that died may not have made it durable.
+        let mut slots: Vec<_> = doomed.iter().map(|(_, _, slot, _)| *slot).collect();
+        if doomed.len() < heads.len() {
+            // Who destroyed the others may have died before it was durable, or its sync have failed; then the zeroes may be in the
+            // cache alone, and only what is written again is synced.
+            slots.extend(pools.index.free());
+        }
         file.destroy(&slots)?;
         pools.forget(&ids);
         pools.index.rescan(&file)
