@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use offshoot::io::sim::{SimClock, SimMachine, SimRandom};
 use offshoot::{FileKms, KeyId, Machine, Options, Store, Volume};
-use shuttle::thread;
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner, thread};
 
 const PAGE: u64 = 4096;
 /// Schedules of a scenario, half of them at random, half by PCT (Burckhardt et al., ASPLOS 2010).
 const SCHEDULES: usize = 3_000;
 const SCHEDULES_VARIABLE: &str = "OFFSHOOT_SCHEDULES";
+/// Of each thread. By default it is 32 KiB, and in a debug build opening a store takes more.
+const STACK_LEN: usize = 256 << 10;
 /// Changes of thread that PCT puts where they may matter.
 const DEPTH: usize = 3;
 
@@ -93,8 +96,11 @@ fn read(volume: &Volume) -> u8 {
 fn explore(scenario: impl Fn() + Send + Sync + Copy + 'static) {
     let asked = std::env::var(SCHEDULES_VARIABLE).ok();
     let count = asked.map_or(SCHEDULES, |count| count.parse().expect("a count"));
-    shuttle::check_random(scenario, count.div_ceil(2));
-    shuttle::check_pct(scenario, count / 2, DEPTH);
+    let mut config = Config::new();
+    config.stack_size = STACK_LEN;
+    let random = RandomScheduler::new(count.div_ceil(2));
+    Runner::new(random, config.clone()).run(scenario);
+    Runner::new(PctScheduler::new(DEPTH, count / 2), config).run(scenario);
 }
 
 /// Commits: two writers of a page pair each, a third who makes a checkpoint. What a flush covered is
