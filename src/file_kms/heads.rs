@@ -22,7 +22,7 @@ const SLOTS_MIN: u32 = 64;
 pub(super) const EMPTY_LEN: u64 = SLOT_LEN as u64 * (SLOTS_MIN as u64 + 1);
 /// Most slots: 2 GiB of them.
 const SLOTS_MAX: u32 = 1 << 22;
-/// Slots read at a time.
+/// Slots read, or overwritten, at a time.
 const SCAN_SLOTS: u32 = 128;
 
 /// What a slot holds.
@@ -127,13 +127,21 @@ impl<'a> Heads<'a> {
         written.map_err(|source| self.files.write_error(NAME, SLOT_LEN as u64, source))
     }
 
-    /// Overwrites slots with zeroes, durably.
+    /// Overwrites slots with zeroes, durably; those in a row by one write.
     pub(super) fn destroy(&self, slots: &[u32]) -> Result<()> {
-        self.write(slots.iter().map(|&slot| (slot, &[0; SLOT_LEN][..])))
+        let mut slots = slots.to_vec();
+        slots.sort_unstable();
+        let zeroes = vec![0; SCAN_SLOTS as usize * SLOT_LEN];
+        let rows = slots.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+        let pieces = rows.flat_map(|row| row.chunks(SCAN_SLOTS as usize));
+        self.write(pieces.filter_map(|piece| {
+            let zeroes = zeroes.get(..piece.len() * SLOT_LEN)?;
+            Some((*piece.first()?, zeroes))
+        }))
     }
 
-    /// The header goes with every batch: a growth that its process could not finish is finished
-    /// here, before anything counts on the new slots.
+    /// Writes to slots, each piece from one on. The header goes with every batch: a growth that its
+    /// process could not finish is finished here, before anything counts on the new slots.
     fn write<'b>(&self, slots: impl Iterator<Item = (u32, &'b [u8])>) -> Result<()> {
         let fail = |source| self.files.write_error(NAME, SLOT_LEN as u64, source);
         for (slot, bytes) in slots {
