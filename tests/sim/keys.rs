@@ -9,7 +9,9 @@ use offshoot::io::Access;
 use offshoot::io::Disk;
 use offshoot::io::fault::{Class, Failure, FaultDisk, Times};
 use offshoot::io::sim::{Crash, SimMachine};
-use offshoot::{Context, FileKms, KeyEpoch, KeyService, Machine, Random, ResourceId, StoreId};
+use offshoot::{
+    Context, FileKms, KeyEpoch, KeyService, Machine, Mark, Random, ResourceId, Seq, StoreId,
+};
 
 use crate::log::write;
 use offshoot_torture::model::{Action, Kind, Model};
@@ -152,6 +154,35 @@ fn a_key_whose_destruction_was_not_durable_is_destroyed_again() {
         assert_eq!(claimed(&dark), after, "case {number}: a key is back");
     }
     assert!(failed > 10, "{failed} erasures failed");
+}
+
+#[test]
+fn a_mark_that_is_there_already_is_made_durable() {
+    for number in 1..16 {
+        let machine = starts()[0].machine.kill();
+        let disk = FaultDisk::new(Arc::new(machine.dir("kms")));
+        let faults = disk.faults();
+        let open =
+            |disk: Arc<dyn Disk>| FileKms::open_on(disk, clock(), Dice::new(number)).unwrap();
+        let (kms, store) = (open(Arc::new(disk)), StoreId([7; 16]));
+        let mark = |seq| Mark {
+            seq: Seq(seq),
+            chain: [seq as u8; 32],
+            first_key_epoch: KeyEpoch(1),
+        };
+        // Which writes a failed sync loses depends on what was before.
+        for seq in 1..=number {
+            kms.raise_mark(store, &mark(seq)).unwrap();
+        }
+        let last = mark(number + 1);
+        faults.count_only(Class::Sync);
+        faults.fail_nth(1, Failure::Os(5), Times::Once);
+        kms.raise_mark(store, &last).unwrap_err();
+        let kms = open(Arc::new(machine.dir("kms")));
+        kms.raise_mark(store, &last).unwrap();
+        let dark = open(Arc::new(machine.power_loss(&Crash::NONE_KEPT).dir("kms")));
+        assert_eq!(dark.mark(store).unwrap(), Some(last), "case {number}");
+    }
 }
 
 #[test]

@@ -662,17 +662,18 @@ impl<'a> Player<'a> {
     }
 }
 
-/// What may have lost its key in an erasure that did not end, without showing it, since it holds only zeroes. Nothing else
-/// can be done with such a head than to erase it again.
+/// What may have lost its key in an erasure that did not end: it may not show that, since it holds only zeroes; and where
+/// it cannot be read, a sync that failed may have left the key on the medium. Nothing else can be done with such a head
+/// than to erase it again.
 fn unfinished(possible: &[Model], found: &Model) -> Vec<(Kind, String)> {
     let heads = found.heads.iter();
-    let empty = heads.filter(|(_, contents)| contents.iter().all(|&number| number == 0));
-    let may_be_dark = |head: &&(Kind, String)| possible.iter().any(|model| model.is_dark(head));
-    empty
-        .map(|(head, _)| head)
-        .filter(may_be_dark)
-        .cloned()
-        .collect()
+    let is_empty = |contents: &[u32]| contents.iter().all(|&number| number == 0);
+    let is_unsure = |head: &(Kind, String)| possible.iter().any(|model| !model.is_dark(head));
+    let unfinished = heads.filter(|(head, contents)| {
+        let may_be_dark = possible.iter().any(|model| model.is_dark(head));
+        may_be_dark && (is_empty(contents) || found.is_dark(head) && is_unsure(head))
+    });
+    unfinished.map(|(head, _)| head.clone()).collect()
 }
 
 /// Whether an error is one that a failing disk may lead to: one that says what happened and blames no bytes. A key that
