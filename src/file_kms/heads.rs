@@ -10,7 +10,7 @@ use crate::file_kms::files::Files;
 use crate::file_kms::records::{
     HEAD_CLAIMED, HEAD_POOLED, HeadRecord, HeadsHeader, Prefix, check_crc, check_zero, put_crc,
 };
-use crate::io::{Access, DiskFile, publish};
+use crate::io::{Access, BLOCK_LEN, DiskFile, publish, read_medium};
 use crate::sync::Arc;
 
 const NAME: &str = "heads";
@@ -22,7 +22,7 @@ const SLOTS_MIN: u32 = 64;
 pub(super) const EMPTY_LEN: u64 = SLOT_LEN as u64 * (SLOTS_MIN as u64 + 1);
 /// Most slots: 2 GiB of them.
 const SLOTS_MAX: u32 = 1 << 22;
-/// Slots read, or overwritten, at a time.
+/// Slots read at a time.
 const SCAN_SLOTS: u32 = 128;
 
 /// What a slot holds.
@@ -127,21 +127,35 @@ impl<'a> Heads<'a> {
         written.map_err(|source| self.files.write_error(NAME, SLOT_LEN as u64, source))
     }
 
-    /// Overwrites slots with zeroes, durably; those in a row by one write.
+    /// Overwrites slots with zeroes, durably.
     pub(super) fn destroy(&self, slots: &[u32]) -> Result<()> {
-        let mut slots = slots.to_vec();
-        slots.sort_unstable();
-        let zeroes = vec![0; SCAN_SLOTS as usize * SLOT_LEN];
-        let rows = slots.chunk_by(|one, next| one.checked_add(1) == Some(*next));
-        let pieces = rows.flat_map(|row| row.chunks(SCAN_SLOTS as usize));
-        self.write(pieces.filter_map(|piece| {
-            let zeroes = zeroes.get(..piece.len() * SLOT_LEN)?;
-            Some((*piece.first()?, zeroes))
-        }))
+        self.write(slots.iter().map(|&slot| (slot, &[0; SLOT_LEN][..])))
     }
 
-    /// Writes to slots, each piece from one on. The header goes with every batch: a growth that its
-    /// process could not finish is finished here, before anything counts on the new slots.
+    /// Which of the slots are not known to be zeroes on the medium, whatever the cache shows: those that are not, and those
+    /// that cannot be read there.
+    pub(super) fn not_zero_on_medium(&self, slots: &[u32]) -> Vec<u32> {
+        let mut slots = slots.to_vec();
+        slots.sort_unstable();
+        let block_of = |slot: u32| offset(slot) / BLOCK_LEN as u64;
+        let mut block = vec![0; BLOCK_LEN];
+        let mut found = Vec::new();
+        for here in slots.chunk_by(|one, next| block_of(*one) == block_of(*next)) {
+            let start = here.first().map_or(0, |slot| block_of(*slot)) * BLOCK_LEN as u64;
+            let is_read = read_medium(&*self.files.0, NAME, &mut block, start).is_ok();
+            let is_zero = |slot: u32| {
+                let at = (offset(slot) - start) as usize;
+                let bytes = block.get(at..at + SLOT_LEN);
+                is_read && bytes.is_some_and(|bytes| check_zero(bytes).is_ok())
+            };
+            found.extend(here.iter().filter(|slot| !is_zero(**slot)));
+        }
+        found
+    }
+
+    /// Writes to slots, one by one: of a longer write a power loss may spoil a sector that is neither what it was nor what was
+    /// written. The header goes with every batch: a growth that its process could not finish is
+    /// finished here, before anything counts on the new slots.
     fn write<'b>(&self, slots: impl Iterator<Item = (u32, &'b [u8])>) -> Result<()> {
         let fail = |source| self.files.write_error(NAME, SLOT_LEN as u64, source);
         for (slot, bytes) in slots {

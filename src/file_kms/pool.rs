@@ -259,7 +259,7 @@ impl Inner {
         if doomed.len() < heads.len() {
             // Who destroyed the others may have died before it was durable, or its sync have failed; then the zeroes may be in the
             // cache alone, and only what is written again is synced.
-            slots.extend(pools.index.free());
+            slots.extend(file.not_zero_on_medium(pools.index.free()));
         }
         file.destroy(&slots)?;
         pools.forget(&ids);

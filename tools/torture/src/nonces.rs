@@ -8,7 +8,7 @@ use offshoot::format::batch::BatchHead;
 use offshoot::format::record::{Record, Records};
 use offshoot::format::segment::segment_of_file;
 use offshoot::io::sim::{SimMachine, WriteEvent};
-use offshoot::io::{Access, Disk};
+use offshoot::io::{Access, Disk, read_medium};
 use offshoot::{SegmentId, SlotAddr};
 
 use crate::rig::SEGMENT_SLOTS;
@@ -131,11 +131,13 @@ pub fn segments(machine: &SimMachine) -> Vec<(SegmentId, String)> {
     names.into_iter().filter_map(segment).collect()
 }
 
-/// All batches that can be decoded, segment by segment, each right after the one before.
+/// All batches that can be decoded, segment by segment, each right after the one before. What a failed sync lost counts
+/// no more, though the cache has it still: it is written again.
 pub fn batches(machine: &SimMachine) -> Vec<BatchHead> {
     let mut batches = Vec::new();
     for (segment, name) in segments(machine) {
-        let bytes = file_bytes(machine, &name);
+        let mut bytes = file_bytes(machine, &name);
+        read_medium(&machine.dir("store"), &name, &mut bytes, 0).unwrap();
         let mut slot = 1;
         while slot < SEGMENT_SLOTS {
             let at = SlotAddr { segment, slot };
