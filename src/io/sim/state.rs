@@ -57,15 +57,20 @@ pub(super) struct Inode {
 impl Inode {
     /// Reads what would be there if all that is pending were written back.
     pub fn read_medium(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        if !self.has_lost {
-            return self.live.read(buf, offset);
+        match self.has_lost {
+            true => self.medium().read(buf, offset),
+            false => self.live.read(buf, offset),
         }
+    }
+
+    /// What is durable once all that is pending is written back.
+    fn medium(&self) -> Image {
         let mut medium = self.durable.clone();
         medium.grow(self.live.len());
         for write in &self.pending {
             write.keep(&mut medium, write.offset, 0..write.bytes.len());
         }
-        medium.read(buf, offset)
+        medium
     }
 }
 
@@ -331,6 +336,11 @@ impl State {
         }
         let inode = self.inode_mut(no);
         inode.is_synced = true;
+        if inode.has_lost {
+            // What is shown where a write is pending may be of a later one, which is lost.
+            inode.durable = inode.medium();
+            inode.pending.clear();
+        }
         for write in std::mem::take(&mut inode.pending) {
             inode
                 .durable

@@ -844,6 +844,28 @@ fn what_a_failed_sync_loses_is_read_until_the_power_is_lost_and_never_synced() {
     assert_eq!(medium(&disk), shown);
 }
 
+/// The older write is made durable, and not what the cache has in its place.
+#[test]
+fn a_lost_write_over_one_that_is_pending_does_not_come_back() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let file = durable(&disk, "f", 64 * 4096);
+    for value in [1, 2] {
+        for block in 0..64 {
+            file.write_all_at(&[value; 4096], block * 4096).unwrap();
+        }
+    }
+    file.lose_unsynced();
+    let mut left = AlignedBuf::zeroed(64 * 4096);
+    let medium = disk.open("f", Access::Medium).unwrap();
+    medium.read_exact_at(&mut left, 0).unwrap();
+    let older = left.chunks(4096).filter(|block| block[0] == 1).count();
+    assert!((5..30).contains(&older), "{older} of 64");
+    file.sync().unwrap();
+    let dark = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+    assert_eq!(read(&dark, "f"), left.to_vec());
+}
+
 #[test]
 fn the_medium_is_read_in_whole_blocks_and_not_written() {
     let machine = SimMachine::new();
