@@ -137,6 +137,7 @@ pub fn batches(machine: &SimMachine) -> Vec<BatchHead> {
     let mut batches = Vec::new();
     for (segment, name) in segments(machine) {
         let mut bytes = file_bytes(machine, &name);
+        bytes.truncate(bytes.len() / SLOT_LEN * SLOT_LEN);
         read_medium(&machine.dir("store"), &name, &mut bytes, 0).unwrap();
         let mut slot = 1;
         while slot < SEGMENT_SLOTS {
