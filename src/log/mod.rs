@@ -13,6 +13,6 @@ mod tables;
 mod tests;
 
 pub use append::{LogWriter, Place};
-pub use scan::{Scan, scan};
+pub use scan::{Scan, scan, unsettled};
 pub use superblock::{Candidate, Superblocks};
 pub use tables::{first_table_segment, load_tables, table_parts};

@@ -109,6 +109,38 @@ pub fn scan(segments: &Segments, key: &Secret, from: &Superblock) -> Result<Scan
     })
 }
 
+/// Where the next batch after the end would be looked for and the medium does not have what the cache shows: what a sync that
+/// failed did not write, perhaps over an older writing of the same batch. That would count once the power was lost.
+pub fn unsettled(segments: &Segments, end: &Position) -> Result<Vec<SlotAddr>> {
+    let later = segments.list()?.into_iter().rev();
+    let later = later.take_while(|&id| id > end.end.segment);
+    let firsts = later.map(|segment| SlotAddr { segment, slot: 1 });
+    let mut unsettled = Vec::new();
+    for at in [end.end].into_iter().chain(firsts) {
+        if !is_settled(segments, at)? {
+            unsettled.push(at);
+        }
+    }
+    Ok(unsettled)
+}
+
+fn is_settled(segments: &Segments, at: SlotAddr) -> Result<bool> {
+    let is_inside = at.segment.0 != 0 && at.slot < segments.geometry().segment_slots;
+    if !is_inside || segments.next_written(at)? != Some(at.slot) {
+        return Ok(true);
+    }
+    is_on_medium(segments, at, 1)
+}
+
+/// Whether the medium holds in some slots what the cache shows.
+fn is_on_medium(segments: &Segments, at: SlotAddr, slots: u32) -> Result<bool> {
+    let len = slots as usize * SLOT_LEN;
+    let (mut cached, mut medium) = (vec![0; len], AlignedBuf::zeroed(len));
+    segments.read_slots(at, &mut cached)?;
+    segments.read_slots_directly(at, &mut medium)?;
+    Ok(*cached == *medium)
+}
+
 /// The header slots of the batch at a place; the inner error says why there is none.
 pub(super) fn read_head(
     segments: &Segments,
@@ -261,7 +293,7 @@ impl<'a> Reader<'a> {
         if batch.after.seq <= self.durable_through {
             return Ok(Ok(()));
         }
-        if !self.is_head_on_medium(batch)? {
+        if !is_on_medium(self.segments, batch.at, batch.header_slots)? {
             return Ok(Err(Damage::BadChecksum));
         }
         // They are one behind the other.
@@ -281,14 +313,6 @@ impl<'a> Reader<'a> {
             units = units.get(some.len()..).unwrap_or_default();
         }
         Ok(Ok(()))
-    }
-
-    fn is_head_on_medium(&self, batch: &Batch) -> Result<bool> {
-        let len = batch.header_slots as usize * SLOT_LEN;
-        let (mut cached, mut medium) = (vec![0; len], AlignedBuf::zeroed(len));
-        self.segments.read_slots(batch.at, &mut cached)?;
-        self.segments.read_slots_directly(batch.at, &mut medium)?;
-        Ok(*cached == *medium)
     }
 
     /// Whether any batch that is not part of the log says that the log was durable further on.
