@@ -260,6 +260,18 @@ impl Inner {
     }
 }
 
+/// Makes zeroes of slots behind the end of the log, durably: no batch that was dropped there counts later.
+pub(super) fn clear_behind_end(segments: &Segments, slots: Vec<SlotAddr>) -> Result<()> {
+    for at in slots {
+        let segment = segments.get(at.segment)?;
+        let cleared = segment.write_slots(at.slot, &[0; SLOT_LEN]);
+        cleared.map_err(|error| segments.failed("write", at, error))?;
+        let synced = segment.file().sync();
+        synced.map_err(|error| segments.failed("sync", at, error))?;
+    }
+    Ok(())
+}
+
 /// Makes durable what recovery accepted, before anything is written on top of it.
 pub(super) fn sync_accepted(
     disk: &Arc<dyn Disk>,

@@ -14,7 +14,7 @@ use crate::io::{Access, Disk, Lock, LockGuard};
 use crate::kms::{Context as KmsContext, KeyService, KmsError, STORE_KEY_ALIAS};
 use crate::log::{Candidate, LogWriter, Scan, Superblocks, load_tables, scan, unsettled};
 use crate::segment::{Crew, Segments};
-use crate::store::commit::{Synced, sync_accepted};
+use crate::store::commit::{Synced, clear_behind_end, sync_accepted};
 use crate::store::handles::Store;
 use crate::store::inner::{Checkpointed, Commit, Inner, kms_error};
 use crate::store::mark;
@@ -150,7 +150,7 @@ fn open_locked(
         remove_temporary(&*disk)?;
         sync_accepted(&disk, &superblocks, &segments, accepted(&superblock, &scan))?;
         // Before anything counts on where the log ends.
-        clear(&segments, unsettled(&segments, &scan.end)?)?;
+        clear_behind_end(&segments, unsettled(&segments, &scan.end)?)?;
         // Not before: a pack's record must be durable.
         segments.remove_stale()?;
     }
@@ -391,18 +391,6 @@ fn accepted(superblock: &Superblock, scan: &Scan) -> Vec<SegmentId> {
     let mut segments: Vec<SegmentId> = first.into_iter().chain(rest).collect();
     segments.dedup();
     segments
-}
-
-/// Makes zeroes of slots behind the end of the log, durably.
-fn clear(segments: &Segments, slots: Vec<SlotAddr>) -> Result<()> {
-    for at in slots {
-        let segment = segments.get(at.segment)?;
-        let cleared = segment.write_slots(at.slot, &[0; SLOT_LEN]);
-        cleared.map_err(|error| segments.failed("write", at, error))?;
-        let synced = segment.file().sync();
-        synced.map_err(|error| segments.failed("sync", at, error))?;
-    }
-    Ok(())
 }
 
 /// A clean store goes on where it ended. After a crash the end is sealed: the next batch goes to
