@@ -117,19 +117,22 @@ pub fn unsettled(segments: &Segments, end: &Position) -> Result<Vec<SlotAddr>> {
     let firsts = later.map(|segment| SlotAddr { segment, slot: 1 });
     let mut unsettled = Vec::new();
     for at in [end.end].into_iter().chain(firsts) {
-        if !is_settled(segments, at)? {
+        if is_written(segments, at)? && !is_on_medium(segments, at, 1)? {
             unsettled.push(at);
         }
     }
     Ok(unsettled)
 }
 
-fn is_settled(segments: &Segments, at: SlotAddr) -> Result<bool> {
-    let is_inside = at.segment.0 != 0 && at.slot < segments.geometry().segment_slots;
-    if !is_inside || segments.next_written(at)? != Some(at.slot) {
-        return Ok(true);
-    }
-    is_on_medium(segments, at, 1)
+/// Whether there is a slot at a place. A position may be none, or where a segment ends.
+fn has_slot(segments: &Segments, at: SlotAddr) -> bool {
+    at.segment.0 != 0 && at.slot < segments.geometry().segment_slots
+}
+
+/// Whether there is a slot at a place to which something was written, as the file tells without reading it: that would bring
+/// pages into the cache, and then the file no longer tells what was never written.
+fn is_written(segments: &Segments, at: SlotAddr) -> Result<bool> {
+    Ok(has_slot(segments, at) && segments.next_written(at)? == Some(at.slot))
 }
 
 /// Whether the medium holds in some slots what the cache shows.
@@ -265,9 +268,7 @@ impl<'a> Reader<'a> {
         if let Some(first) = said.find(|first| follows(first) && is_durable(first)) {
             return Ok(Some(first.batch.clone()));
         }
-        // Not even looked at if nothing was written there: reading it would bring pages into
-        // the cache, and then the file no longer tells what was never written.
-        if position.end.segment.0 == 0 || self.is_blank(position.end)? {
+        if !is_written(self.segments, position.end)? {
             return Ok(None);
         }
         let head = read_head(self.segments, position.end)?;
@@ -363,10 +364,10 @@ impl<'a> Reader<'a> {
 
     /// Whether there is a slot at a place, and nothing was ever written to it.
     fn is_blank(&self, at: SlotAddr) -> Result<bool> {
-        if at.segment.0 == 0 || at.slot >= self.segments.geometry().segment_slots {
+        if !has_slot(self.segments, at) {
             return Ok(false);
         }
-        if self.segments.next_written(at)? != Some(at.slot) {
+        if !is_written(self.segments, at)? {
             return Ok(true);
         }
         let mut slot = vec![0; SLOT_LEN];
