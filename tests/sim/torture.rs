@@ -77,7 +77,7 @@ fn long_histories_notice_what_is_broken_on_purpose() {
 #[test]
 fn histories_that_failed_once_pass() {
     let short = [350, 7283, 17551].map(|seed| (Histories::Short, seed));
-    let long = [966].map(|seed| (Histories::Long, seed));
+    let long = [966, 5758, 23514, 45351, 64338, 100297].map(|seed| (Histories::Long, seed));
     for (histories, seed) in short.into_iter().chain(long) {
         let plan = Plan {
             histories,
