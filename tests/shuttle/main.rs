@@ -98,9 +98,13 @@ fn explore(scenario: impl Fn() + Send + Sync + Copy + 'static) {
     let count = asked.map_or(SCHEDULES, |count| count.parse().expect("a count"));
     let mut config = Config::new();
     config.stack_size = STACK_LEN;
-    let random = RandomScheduler::new(count.div_ceil(2));
-    Runner::new(random, config.clone()).run(scenario);
-    Runner::new(PctScheduler::new(DEPTH, count / 2), config).run(scenario);
+    let pct_config = config.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            Runner::new(PctScheduler::new(DEPTH, count / 2), pct_config).run(scenario)
+        });
+        Runner::new(RandomScheduler::new(count.div_ceil(2)), config).run(scenario);
+    });
 }
 
 /// Commits: two writers of a page pair each, a third who makes a checkpoint. What a flush covered is
