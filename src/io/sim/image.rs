@@ -145,13 +145,25 @@ impl Image {
     /// Adds length and bytes to a hash; equal bytes give equal hashes.
     pub fn hash(&self, hasher: &mut blake3::Hasher) {
         hasher.update(&self.len.to_le_bytes());
-        for (index, chunk) in &*self.chunks {
-            if **chunk != [0; CHUNK_LEN] {
-                hasher.update(&index.to_le_bytes());
-                hasher.update(&**chunk);
-            }
+        for (index, chunk) in self.chunks_with_bytes() {
+            hasher.update(&index.to_le_bytes());
+            hasher.update(&**chunk);
         }
         hasher.update(&u64::MAX.to_le_bytes());
+    }
+
+    /// Whether length and bytes are those of another.
+    pub fn has_bytes_of(&self, other: &Self) -> bool {
+        self.len == other.len
+            && (Arc::ptr_eq(&self.chunks, &other.chunks)
+                || self.chunks_with_bytes().eq(other.chunks_with_bytes()))
+    }
+
+    /// Those that are not all zeroes.
+    fn chunks_with_bytes(&self) -> impl Iterator<Item = (&u64, &Arc<Chunk>)> {
+        self.chunks
+            .iter()
+            .filter(|(_, chunk)| ***chunk != [0; CHUNK_LEN])
     }
 }
 
