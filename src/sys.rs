@@ -234,6 +234,33 @@ mod tests {
         }
     }
 
+    /// What the system says of the mapping that an address is in, in two letters each (`proc(5)`).
+    fn flags_of(address: usize) -> Vec<String> {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut is_inside = false;
+        for line in maps.lines() {
+            let first = line.split(' ').next().unwrap_or_default();
+            if let Some((start, end)) = first.split_once('-') {
+                let [start, end] = [start, end].map(|hex| usize::from_str_radix(hex, 16).unwrap());
+                is_inside = (start..end).contains(&address);
+            } else if is_inside && let Some(flags) = line.strip_prefix("VmFlags:") {
+                return flags.split_whitespace().map(str::to_owned).collect();
+            }
+        }
+        panic!("no mapping has {address:x}");
+    }
+
+    #[test]
+    fn secrets_are_in_no_dump_and_locked_where_that_is_allowed() {
+        let flags = flags_of(SecretBytes::zeroed().as_ptr().addr());
+        assert!(flags.iter().any(|flag| flag == "dd"), "{flags:?}");
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+        // Without a place of its own in the limit nothing is promised.
+        if limit.is_none_or(|bytes| bytes >= 1 << 20) {
+            assert!(flags.iter().any(|flag| flag == "lo"), "{flags:?}");
+        }
+    }
+
     #[test]
     fn an_empty_file_maps_to_nothing() {
         let map = RawMap::new(&file(b"")).unwrap();
