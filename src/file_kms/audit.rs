@@ -4,8 +4,8 @@
 //! state is synced before it happens. Whoever appends holds the lock.
 //!
 //! After a sync that failed, of this or another process, the cache may show lines as clean that are not on the medium, and no
-//! later sync writes them. So what this process did not write itself, or could not sync, is written again before it
-//! counts as durable.
+//! later sync writes them. So lines count as durable once the medium has them: if it does not after a sync that succeeded, all
+//! lines go to another file (`docs/decisions/0015`).
 //!
 //! After a crash the chain goes on from the last line that continues it. To find that one the
 //! lines from the last synced one on are read, no more.
@@ -29,8 +29,6 @@ const SCAN_LEN_MAX: u64 = 256 << 10;
 const ROOM_LEN: u64 = 128 << 10;
 /// Lines are shorter: the longest that a caller can put into one is an alias or a purpose.
 const LINE_LEN_MAX: u64 = 4 << 10;
-/// Bytes that are written again at a time.
-const AGAIN_LEN: u64 = 64 << 10;
 
 /// A line of the audit.
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +111,6 @@ pub(super) struct Tail {
     tip: Tip,
     /// How many of them are durable.
     durable_len: u64,
-    /// Whether a sync alone may not make the others durable.
-    is_unsure: bool,
     /// Up to where this process asked for space.
     room_end: u64,
 }
@@ -140,50 +136,50 @@ impl Inner {
     }
 
     fn append(&self, known: &mut Option<Tail>, event: Event<'_>, sync: Sync) -> Result<()> {
-        let audit = self.audit_file(Access::ReadWrite)?;
+        let mut audit = self.audit_file(Access::ReadWrite)?;
         // Forgotten if this fails: what is on disk then is not known.
-        let (tail, scanned) = self.tail(&audit, known.take())?;
+        let (mut tail, scanned) = self.tail(&audit, known.take())?;
         // Who comes next has less to look through then.
         let sync = if scanned > SCAN_LEN_MAX {
             Sync::Now
         } else {
             sync
         };
+        tail.room_end = keep_room(&*audit.file, &tail);
+        if sync == Sync::Now && tail.durable_len < tail.len {
+            self.make_durable(&mut audit, &mut tail, &[])?;
+        }
         // A line that a crash cut off stays alone on its line.
         let start = if audit.ends_a_line()? { "" } else { "\n" };
         let mut line = event.body(self.clock.now_ms());
-        let tip = chain::finish(&mut line, sync == Sync::Now, &tail.tip);
+        tail.tip = chain::finish(&mut line, sync == Sync::Now, &tail.tip);
         line.insert_str(0, start);
-        let (file, bytes) = (&*audit.file, line.as_bytes());
-        let fail = |source| self.files.write_error(NAME, bytes.len() as u64, source);
-        let room_end = keep_room(file, &tail);
-        if sync == Sync::Now && tail.durable_len < tail.len {
-            if tail.is_unsure {
-                audit.write_again(tail.durable_len..tail.len, AGAIN_LEN)?;
-            }
-            publish::write_durable(file, &[], tail.len).map_err(fail)?;
-        }
         match sync {
-            Sync::Later => file.write_all_at(bytes, tail.len),
-            Sync::Now => publish::write_durable(file, bytes, tail.len),
+            Sync::Later => {
+                let written = audit.file.write_all_at(line.as_bytes(), tail.len);
+                written
+                    .map_err(|source| self.files.write_error(NAME, line.len() as u64, source))?;
+                tail.len += line.len() as u64;
+            }
+            Sync::Now => self.make_durable(&mut audit, &mut tail, line.as_bytes())?,
         }
-        .map_err(fail)?;
-        let len = tail.len + bytes.len() as u64;
-        *known = Some(match sync {
-            Sync::Later => Tail {
-                len,
-                tip,
-                room_end,
-                ..tail
-            },
-            Sync::Now => Tail {
-                len,
-                tip,
-                durable_len: len,
-                is_unsure: false,
-                room_end,
-            },
-        });
+        *known = Some(tail);
+        Ok(())
+    }
+
+    /// Appends bytes and makes them durable, and all before them.
+    ///
+    /// A sync is not believed: after one that failed, of which perhaps another process was told, no sync of this file may make
+    /// its lines durable.
+    fn make_durable(&self, audit: &mut AuditFile<'_>, tail: &mut Tail, bytes: &[u8]) -> Result<()> {
+        let fail = |source| self.files.write_error(NAME, bytes.len() as u64, source);
+        publish::write_durable(&*audit.file, bytes, tail.len).map_err(fail)?;
+        tail.len += bytes.len() as u64;
+        if !audit.is_on_medium(tail.durable_len..tail.len)? {
+            audit.file = publish::renew(&*self.files.0, NAME).map_err(fail)?;
+            tail.room_end = 0;
+        }
+        tail.durable_len = tail.len;
         Ok(())
     }
 
@@ -213,7 +209,6 @@ impl Inner {
             len: audit.len,
             tip,
             durable_len: durable_len.min(audit.len),
-            is_unsure: true,
             room_end: 0,
         };
         Ok((tail, audit.len - offset.min(audit.len)))

@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::crypto;
 use crate::error::{Error, Result};
 use crate::file_kms::files::Files;
-use crate::io::DiskFile;
+use crate::io::{DiskFile, is_on_medium};
 use crate::sync::Arc;
 
 /// Bytes read at a time.
@@ -90,18 +90,19 @@ impl<'a> AuditFile<'a> {
         Ok(None)
     }
 
-    /// Writes bytes that are there again, so many at a time.
-    pub(super) fn write_again(&self, range: Range<u64>, step: u64) -> Result<()> {
+    /// Whether the medium holds a range as it is read.
+    pub(super) fn is_on_medium(&self, range: Range<u64>) -> Result<bool> {
         let mut at = range.start;
         while at < range.end {
-            let mut bytes = vec![0; (range.end - at).min(step) as usize];
+            let mut bytes = vec![0; (range.end - at).min(CHUNK_LEN) as usize];
             self.fill(&mut bytes, at)?;
-            let written = self.file.write_all_at(&bytes, at);
-            let len = bytes.len() as u64;
-            written.map_err(|source| self.files.write_error(self.name, len, source))?;
-            at += len;
+            let is_there = is_on_medium(&*self.files.0, self.name, &bytes, at);
+            if !is_there.map_err(|source| self.error(source))? {
+                return Ok(false);
+            }
+            at += bytes.len() as u64;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn fill(&self, bytes: &mut [u8], offset: u64) -> Result<()> {

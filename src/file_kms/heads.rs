@@ -2,6 +2,8 @@
 //!
 //! Invariant: a slot is written only by who holds the lock.
 
+use std::io;
+
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -175,6 +177,15 @@ impl<'a> Heads<'a> {
             });
         }
         let zeroes = vec![0; more as usize * SLOT_LEN];
+        // Who could not make them durable before may have left blocks that never are (`docs/decisions/0015`). Where holes
+        // cannot be made that does not happen.
+        let end = (offset(slots) + zeroes.len() as u64).next_multiple_of(BLOCK_LEN as u64);
+        match self.file.punch(offset(slots), end - offset(slots)) {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(self.files.error("write", NAME, error));
+            }
+            _ => {}
+        }
         publish::write_durable(&*self.file, &zeroes, offset(slots))
             .map_err(|source| self.files.write_error(NAME, zeroes.len() as u64, source))?;
         self.header = header(self.header.prefix.kms, slots + more);

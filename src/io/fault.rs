@@ -23,7 +23,7 @@ pub struct Faults(Arc<Mutex<Plan>>);
 /// Kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// `read_exact_at`, `copy_out`, `len`, `allocated_len`, `free_len`.
+    /// `read_exact_at`, `read_up_to_end`, `copy_out`, `len`, `allocated_len`, `free_len`.
     Read,
     /// `write_all_at` and `punch`.
     Write,
@@ -228,6 +228,11 @@ impl DiskFile for FaultFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.faults.pass(Class::Read)?;
         self.inner.read_exact_at(buf, offset)
+    }
+
+    fn read_up_to_end(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.faults.pass(Class::Read)?;
+        self.inner.read_up_to_end(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {

@@ -111,6 +111,15 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// Fills `buf` from `offset` as far as the file has bytes; how many these were.
+    fn read_up_to_end(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = self.len()?.saturating_sub(offset);
+        let count = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let (start, _) = buf.split_at_mut(count);
+        self.read_exact_at(start, offset)?;
+        Ok(count)
+    }
+
     /// Writes all of `buf` at `offset`; past the end the file grows.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
@@ -148,7 +157,8 @@ pub trait DiskFile: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Lets go of the memory that the system caches it in, if nothing of it has to be written.
+    /// Lets go of the memory that the system caches it in, if nothing of it has to be written. So goes what only the cache
+    /// has, after a sync that failed.
     fn drop_cache(&self) {}
 
     /// Makes its bytes and its length durable.
@@ -186,6 +196,22 @@ pub fn read_medium(disk: &dyn Disk, name: &str, buf: &mut [u8], offset: u64) -> 
             Ok(())
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Whether the medium holds these bytes of a file, as far as that can be known. It need not, even after a sync that
+/// succeeded: once a sync of blocks that were never written has failed under ext4, whatever is written to them through the cache is read,
+/// and synced, and gone when the cache is (`docs/decisions/0015`).
+pub fn is_on_medium(disk: &dyn Disk, name: &str, bytes: &[u8], offset: u64) -> io::Result<bool> {
+    let lead = (offset % BLOCK_LEN as u64) as usize;
+    let end = lead + bytes.len();
+    let mut blocks = AlignedBuf::zeroed(end.next_multiple_of(BLOCK_LEN));
+    let file = disk.open(name, Access::Medium)?;
+    match file.read_up_to_end(&mut blocks, offset - lead as u64) {
+        // It wants larger blocks than ours.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(true),
+        Err(error) => Err(error),
+        Ok(count) => Ok(count >= end && blocks.get(lead..end) == Some(bytes)),
     }
 }
 

@@ -80,6 +80,27 @@ pub fn reuse(
     Ok(file)
 }
 
+/// Puts the bytes of a file, as they are read, into a new one of the same name, durably: what the medium may not get of the
+/// old one, whatever is done. Returns the new one.
+pub fn renew(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+    let old = disk.open(name, Access::Read)?;
+    let len = old.len()?;
+    publish_with(disk, name, len, |file| {
+        let mut bytes = vec![0; len.min(COPY_LEN) as usize];
+        let mut offset = 0;
+        while offset < len {
+            let count = old.read_up_to_end(&mut bytes, offset)?;
+            let some = bytes.get(..count).unwrap_or_default();
+            if some.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_all_at(some, offset)?;
+            offset += count as u64;
+        }
+        Ok(())
+    })
+}
+
 /// Writes bytes into a file and makes them durable.
 pub fn write_durable(file: &dyn DiskFile, buf: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(buf, offset)?;
@@ -116,6 +137,8 @@ fn overwrite(file: &dyn DiskFile) -> io::Result<()> {
     file.sync()
 }
 
+/// Bytes that are copied at a time.
+const COPY_LEN: u64 = 256 << 10;
 /// Bytes of zeroes that are written, and sent to the disk, at a time.
 const ZERO_LEN: u64 = 256 << 10;
 

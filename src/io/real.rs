@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::io::{Access, Disk, DiskFile, Lock, LockGuard, Map, check_file_len, check_name};
+use crate::io::{
+    Access, BLOCK_LEN, Disk, DiskFile, Lock, LockGuard, Map, check_file_len, check_name,
+};
 use crate::source::{Clock, Random};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::sys::{self, RawMap};
@@ -308,6 +310,21 @@ impl DiskFile for RealFile {
             self.close_gap(offset, buf.len());
         }
         self.file.read_exact_at(buf, offset)
+    }
+
+    fn read_up_to_end(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut count = 0;
+        while let Some(rest) = buf.get_mut(count..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset + count as u64) {
+                Ok(0) => break,
+                // Past the cache the next read would not begin at a block: this was the end.
+                Ok(read) if read % BLOCK_LEN != 0 && read < rest.len() => return Ok(count + read),
+                Ok(read) => count += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {

@@ -54,6 +54,10 @@ impl Segments {
         {
             state.next = state.next.max(number);
             if access == Access::Read || self.is_whole(name) {
+                if access == Access::ReadWrite {
+                    // Who could not fill it may have died before it was removed.
+                    self.drop_cache(name);
+                }
                 state.numbers.insert(number);
             } else {
                 let removed = self.disk.remove(name);
@@ -179,10 +183,15 @@ impl Segments {
         fill: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
     ) -> io::Result<Option<Arc<dyn DiskFile>>> {
         let from = spare_file_name(spare);
-        match self.is_whole(&from) {
-            true => publish::reuse(&*self.disk, &from, name, fill).map(Some),
-            false => Ok(None),
+        if !self.is_whole(&from) {
+            return Ok(None);
         }
+        let filled = publish::reuse(&*self.disk, &from, name, fill);
+        filled.map(Some).inspect_err(|_| {
+            // What could not be written may not be durable when it is written again (`docs/decisions/0015`). The error
+            // that counts is the first one.
+            let _ = self.disk.remove(&from);
+        })
     }
 
     /// Removes spares beyond so many; never those of the reserve.

@@ -2,6 +2,7 @@ use super::*;
 use crate::crypto::Secret;
 use crate::error::Error;
 use crate::io::fault::{Class, FaultDisk, Times};
+use crate::io::sim::Crash;
 use crate::kms::KeyService;
 use crate::sync::Mutex;
 use crate::units::{HeadKeyId, KeyId};
@@ -199,6 +200,59 @@ fn a_line_that_cannot_be_written_fails_the_call() {
     faulty.faults().heal();
     assert_eq!(kms.keys().unwrap().len(), 1);
     assert_ne!(kms.assign_head_key(&key, STORE, RESOURCE).unwrap().0, head);
+}
+
+/// A sync of one process fails, each in turn; another one goes on on the same machine, well again, and the power is lost.
+/// What could not be written is read all the while, and some of it is durable only in another place (`docs/decisions/0015`).
+#[test]
+fn what_one_process_could_not_sync_costs_nothing_that_another_acknowledges() {
+    let mut failures = 0;
+    for n in 1.. {
+        let machine = SimMachine::new();
+        let kms = create(&machine);
+        let key = kms.create_key(None).unwrap().id;
+        let take = |kms: &FileKms| {
+            let (head, secret) = kms.assign_head_key(&key, STORE, RESOURCE)?;
+            kms.claim_head_keys(STORE, &[head])?;
+            Ok::<_, KmsError>((head, secret))
+        };
+        // The file of head keys is full after these, and the audit is longer than a block.
+        (0..64).for_each(|_| drop(take(&kms).unwrap()));
+        drop(kms);
+        let faulty = FaultDisk::new(disk(&machine));
+        let kms = open_on(Arc::new(faulty.clone()), 2).unwrap();
+        faulty.faults().count_only(Class::Sync);
+        faulty.faults().fail_nth(n, ErrorKind::Other, Times::Once);
+        for _ in 0..16 {
+            let _ = take(&kms);
+        }
+        let _ = kms.create_key(None);
+        // It was told, and the next one is not.
+        let _ = kms.create_key(None);
+        if faulty.faults().failed() == 0 {
+            break;
+        }
+        failures += 1;
+        let kms = open(&machine, 3);
+        let heads: Vec<_> = (0..40).map(|_| take(&kms).unwrap()).collect();
+        let made = kms.create_key(None).unwrap().id;
+        let lines = |kms: &FileKms| {
+            let mut lines = Vec::new();
+            let report = kms.audit(|line| lines.push(line.text.to_owned())).unwrap();
+            assert_eq!(report.broken_at, None, "sync {n}");
+            lines
+        };
+        let shown = lines(&kms);
+        drop(kms);
+        let kms = open(&machine.power_loss(&Crash::NONE_KEPT), 4);
+        assert_eq!(lines(&kms), shown, "sync {n}");
+        for (head, secret) in &heads {
+            let found = kms.head_key(head, STORE, RESOURCE).unwrap();
+            assert_eq!(found.expose(), secret.expose(), "sync {n}");
+        }
+        assert!(kms.keys().unwrap().iter().any(|key| key.id == made));
+    }
+    assert!(failures > 5, "{failures}");
 }
 
 /// Power losses while head keys are destroyed, and destroyed again; in some a sector of a longer write is neither what it was nor

@@ -12,7 +12,7 @@
 
 use super::SimRandom;
 use super::image::Image;
-use super::state::{Change, InodeNo, Names, PendingWrite, State};
+use super::state::{Change, InodeNo, Names, PendingWrite, State, WriteKind};
 use crate::source::Random;
 use crate::sync::Arc;
 
@@ -177,7 +177,7 @@ pub(super) fn lose_power(state: &State, crash: &Crash) -> State {
     let mut after = state.fork();
     for inode in after.inodes.values_mut().map(Arc::make_mut) {
         inode.pending.clear();
-        inode.has_lost = false;
+        inode.forget_lost();
         inode.live = inode.durable.clone();
     }
     let apart = match crash.writes {
@@ -273,7 +273,8 @@ fn keep_units(image: &mut Image, write: &PendingWrite, random: &SimRandom, unit:
     if end > image.len() && random.below(4) == 0 {
         image.grow(end);
     }
-    let may_spoil = unit == Unit::SpoiltSector && sector_count(write) > 1 && !write.is_punch;
+    let may_spoil =
+        unit == Unit::SpoiltSector && sector_count(write) > 1 && write.kind == WriteKind::Bytes;
     let mut start = write.offset;
     while start < end {
         let next = ((start / len + 1) * len).min(end);

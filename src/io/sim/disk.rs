@@ -134,21 +134,42 @@ struct SimFile {
     access: Access,
 }
 
+impl SimFile {
+    /// The medium is read in whole blocks.
+    fn check_read(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let is_whole = is_aligned(buf) && offset.is_multiple_of(BLOCK_LEN as u64);
+        match self.access == Access::Medium && !is_whole {
+            true => Err(Errno::INVAL.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn fill(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.machine.0.state.lock();
+        let inode = state.inode(self.no);
+        match self.access {
+            Access::Medium => inode.read_medium(buf, offset),
+            _ => inode.live.read(buf, offset),
+        }
+    }
+}
+
 impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.machine.0.state.lock().inode(self.no).live.len())
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let state = self.machine.0.state.lock();
-        let inode = state.inode(self.no);
-        if self.access != Access::Medium {
-            return inode.live.read(buf, offset);
-        }
-        if !is_aligned(buf) || !offset.is_multiple_of(BLOCK_LEN as u64) {
-            return Err(Errno::INVAL.into());
-        }
-        inode.read_medium(buf, offset)
+        self.check_read(buf, offset)?;
+        self.fill(buf, offset)
+    }
+
+    fn read_up_to_end(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check_read(buf, offset)?;
+        let left = self.len()?.saturating_sub(offset);
+        let count = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.fill(&mut buf[..count], offset)?;
+        Ok(count)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -161,7 +182,7 @@ impl DiskFile for SimFile {
         }
         let (directory, name) = {
             let mut state = self.machine.0.state.lock();
-            state.write(self.no, buf, offset)?;
+            state.write(self.no, buf, offset, self.access == Access::Bulk)?;
             let inode = state.inode(self.no);
             (Arc::clone(&inode.directory), Arc::clone(&inode.name))
         };
@@ -187,6 +208,10 @@ impl DiskFile for SimFile {
             return Err(Errno::BADF.into());
         }
         self.machine.0.state.lock().fill_holes(self.no, len)
+    }
+
+    fn drop_cache(&self) {
+        self.machine.0.state.lock().inode_mut(self.no).drop_cache();
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::sync::Arc;
 
-const CHUNK_LEN: usize = 4096;
+pub(super) const CHUNK_LEN: usize = 4096;
 
 type Chunk = [u8; CHUNK_LEN];
 
@@ -80,6 +80,15 @@ impl Image {
         });
     }
 
+    /// Gives space to the holes that a range touches; past the end the image grows.
+    pub fn fill(&mut self, offset: u64, len: usize) {
+        let holes = Arc::make_mut(&mut self.holes);
+        for_chunks(offset, len, |index, _, _| {
+            holes.remove(&index);
+        });
+        self.grow(offset + len as u64);
+    }
+
     /// `UnexpectedEof` past the end.
     pub fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64);
@@ -99,10 +108,7 @@ impl Image {
     /// Past the end the image grows. The caller has checked that the end is a valid length.
     pub fn write(&mut self, bytes: &[u8], offset: u64) {
         if self.holes_len(offset, bytes.len()) > 0 {
-            let holes = Arc::make_mut(&mut self.holes);
-            for_chunks(offset, bytes.len(), |index, _, _| {
-                holes.remove(&index);
-            });
+            self.fill(offset, bytes.len());
         }
         let chunks = Arc::make_mut(&mut self.chunks);
         for_chunks(offset, bytes.len(), |index, within, part| {
@@ -114,6 +120,11 @@ impl Image {
         if !bytes.is_empty() {
             self.len = self.len.max(offset + bytes.len() as u64);
         }
+    }
+
+    /// Whether anything, zeroes too, was ever written to a chunk.
+    pub fn was_written(&self, index: u64) -> bool {
+        self.chunks.contains_key(&index)
     }
 
     /// Becomes so long, with zeroes at the end, if it is shorter.
@@ -168,7 +179,7 @@ impl Image {
 }
 
 /// Cuts a range at the chunks' edges: index of the chunk, start in the chunk, part of the range.
-fn for_chunks(offset: u64, len: usize, mut step: impl FnMut(u64, usize, std::ops::Range<usize>)) {
+pub(super) fn for_chunks(offset: u64, len: usize, mut step: impl FnMut(u64, usize, Range<usize>)) {
     let mut done = 0;
     while done < len {
         let at = offset + done as u64;
@@ -177,4 +188,13 @@ fn for_chunks(offset: u64, len: usize, mut step: impl FnMut(u64, usize, std::ops
         step(at / CHUNK_LEN as u64, within, done..done + count);
         done += count;
     }
+}
+
+/// The chunks that lie in a range as a whole.
+pub(super) fn for_whole_chunks(offset: u64, len: usize, mut step: impl FnMut(u64)) {
+    for_chunks(offset, len, |index, _, part| {
+        if part.len() == CHUNK_LEN {
+            step(index);
+        }
+    });
 }

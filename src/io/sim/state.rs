@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
-use super::image::Image;
+use super::image::{CHUNK_LEN, Image, for_chunks, for_whole_chunks};
 use super::{Counts, Lie};
 use crate::io::{Lock, check_file_len};
 use crate::sync::Arc;
@@ -26,16 +27,33 @@ pub(super) struct PendingWrite {
     pub order: u64,
     pub offset: u64,
     pub bytes: Arc<[u8]>,
+    pub kind: WriteKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteKind {
+    Bytes,
     /// It punches a hole: the bytes are the zeroes that are read there then.
-    pub is_punch: bool,
+    Punch,
+    /// It gives space to holes, or behind the end: the bytes are zeroes, too.
+    Fill,
 }
 
 impl PendingWrite {
+    fn part(&self, part: Range<usize>) -> Self {
+        Self {
+            offset: self.offset + part.start as u64,
+            bytes: self.bytes[part].into(),
+            ..*self
+        }
+    }
+
     /// Does a part of it, which starts at `offset`.
-    pub fn keep(&self, image: &mut Image, offset: u64, part: std::ops::Range<usize>) {
-        match self.is_punch {
-            true => image.punch(offset, part.len()),
-            false => image.write(&self.bytes[part], offset),
+    pub fn keep(&self, image: &mut Image, offset: u64, part: Range<usize>) {
+        match self.kind {
+            WriteKind::Bytes => image.write(&self.bytes[part], offset),
+            WriteKind::Punch => image.punch(offset, part.len()),
+            WriteKind::Fill => image.fill(offset, part.len()),
         }
     }
 }
@@ -47,6 +65,10 @@ pub(super) struct Inode {
     pub pending: Vec<PendingWrite>,
     /// Whether a failed sync has lost writes that are still read.
     pub has_lost: bool,
+    /// Blocks that were never durable and that a failed sync lost: what is written there does not become durable either, until
+    /// the range is punched, or written past the cache, or the cache is dropped. Under ext4 the block is on the medium then,
+    /// but in an extent that counts as unwritten.
+    stuck: BTreeSet<u64>,
     /// Whether a sync has made its length durable.
     pub is_synced: bool,
     pub directory: Arc<str>,
@@ -60,6 +82,82 @@ impl Inode {
         match self.has_lost {
             true => self.medium().read(buf, offset),
             false => self.live.read(buf, offset),
+        }
+    }
+
+    /// Forgets what only the cache has.
+    pub fn drop_cache(&mut self) {
+        if self.has_lost {
+            self.live = self.medium();
+            self.forget_lost();
+        }
+    }
+
+    /// Nothing was lost, as after a start of the machine.
+    pub fn forget_lost(&mut self) {
+        self.has_lost = false;
+        self.stuck.clear();
+    }
+
+    /// Loses pending writes; a block that was never durable as a whole.
+    fn lose(&mut self, is_lost: impl Fn(&PendingWrite) -> bool) {
+        let mut kept = Vec::new();
+        let mut punched = BTreeSet::new();
+        for write in std::mem::take(&mut self.pending) {
+            let (offset, len) = (write.offset, write.bytes.len());
+            match write.kind {
+                WriteKind::Bytes if is_lost(&write) => {
+                    self.has_lost = true;
+                    for_chunks(offset, len, |index, _, _| {
+                        if !self.durable.was_written(index) || punched.contains(&index) {
+                            self.stuck.insert(index);
+                        }
+                    });
+                    continue;
+                }
+                WriteKind::Bytes | WriteKind::Fill => {}
+                WriteKind::Punch => for_whole_chunks(offset, len, |index| {
+                    self.stuck.remove(&index);
+                    punched.insert(index);
+                }),
+            }
+            kept.push(write);
+        }
+        for write in kept {
+            if write.kind != WriteKind::Bytes || self.stuck.is_empty() {
+                self.pending.push(write);
+                continue;
+            }
+            let parts = self.not_stuck(write.offset, write.bytes.len());
+            let parts = parts.into_iter().map(|part| write.part(part));
+            self.pending.extend(parts);
+        }
+    }
+
+    /// The parts of a range that are not stuck.
+    fn not_stuck(&self, offset: u64, len: usize) -> Vec<Range<usize>> {
+        if self.stuck.is_empty() {
+            return std::iter::once(0..len).collect();
+        }
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for_chunks(offset, len, |index, _, part| {
+            if self.stuck.contains(&index) {
+                return;
+            }
+            match parts.last_mut().filter(|last| last.end == part.start) {
+                Some(last) => last.end = part.end,
+                None => parts.push(part),
+            }
+        });
+        parts
+    }
+
+    /// Lets blocks of a range become durable again: those that lie in it as a whole.
+    fn unstick(&mut self, offset: u64, len: usize) {
+        if !self.stuck.is_empty() {
+            for_whole_chunks(offset, len, |index| {
+                self.stuck.remove(&index);
+            });
         }
     }
 
@@ -223,6 +321,7 @@ impl State {
             durable: Image::zeroes(len),
             pending: Vec::new(),
             has_lost: false,
+            stuck: BTreeSet::new(),
             is_synced: false,
             directory: Arc::clone(directory),
             name: Arc::clone(&name),
@@ -260,7 +359,14 @@ impl State {
         Ok(())
     }
 
-    pub fn write(&mut self, no: InodeNo, bytes: &[u8], offset: u64) -> io::Result<()> {
+    /// Writes through the cache or past it.
+    pub fn write(
+        &mut self,
+        no: InodeNo,
+        bytes: &[u8],
+        offset: u64,
+        is_direct: bool,
+    ) -> io::Result<()> {
         let end = offset
             .checked_add(bytes.len() as u64)
             .ok_or(io::ErrorKind::FileTooLarge)?;
@@ -278,17 +384,23 @@ impl State {
         self.counts.written_bytes += bytes.len() as u64;
         let inode = self.inode_mut(no);
         inode.live.write(bytes, offset);
-        inode.pending.push(PendingWrite {
-            order,
-            offset,
-            bytes: bytes.into(),
-            is_punch: false,
-        });
+        if is_direct {
+            inode.unstick(offset, bytes.len());
+        }
+        for part in inode.not_stuck(offset, bytes.len()) {
+            inode.pending.push(PendingWrite {
+                order,
+                offset: offset + part.start as u64,
+                bytes: bytes[part].into(),
+                kind: WriteKind::Bytes,
+            });
+        }
         Ok(())
     }
 
     /// Punches whole chunks out of a file, which gives their space back.
     pub fn punch(&mut self, no: InodeNo, offset: u64, len: u64) -> io::Result<()> {
+        let asked = usize::try_from(len).unwrap_or(usize::MAX);
         let len = len.min(self.inode(no).live.len().saturating_sub(offset)) as usize;
         if len == 0 {
             return Ok(());
@@ -298,18 +410,21 @@ impl State {
         let inode = self.inode_mut(no);
         let before = inode.live.allocated_len();
         inode.live.punch(offset, len);
+        // Of the last block there may be more than the file has.
+        let end = (offset + len as u64).next_multiple_of(CHUNK_LEN as u64);
+        inode.unstick(offset, asked.min((end - offset) as usize));
         inode.pending.push(PendingWrite {
             order,
             offset,
             bytes: vec![0; len].into(),
-            is_punch: true,
+            kind: WriteKind::Punch,
         });
         let freed = before - inode.live.allocated_len();
         self.free_len += freed;
         Ok(())
     }
 
-    /// Gives a file space for its first bytes: writes of zeroes to its holes and behind its end.
+    /// Gives a file space for its first bytes: for its holes and behind its end.
     pub fn fill_holes(&mut self, no: InodeNo, len: u64) -> io::Result<()> {
         check_file_len(len)?;
         let live = &self.inode(no).live;
@@ -321,9 +436,19 @@ impl State {
         if need > self.free_len {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        self.free_len -= need;
         for range in missing {
-            let zeroes = vec![0; (range.end - range.start) as usize];
-            self.write(no, &zeroes, range.start)?;
+            let order = self.next_order;
+            self.next_order += 1;
+            let len = (range.end - range.start) as usize;
+            let inode = self.inode_mut(no);
+            inode.live.fill(range.start, len);
+            inode.pending.push(PendingWrite {
+                order,
+                offset: range.start,
+                bytes: vec![0; len].into(),
+                kind: WriteKind::Fill,
+            });
         }
         Ok(())
     }
@@ -351,12 +476,7 @@ impl State {
     /// Loses some of the pending writes, which show no more than before that they are not durable.
     pub fn lose_bytes(&mut self, no: InodeNo) {
         let syncs = self.counts.syncs;
-        let inode = self.inode_mut(no);
-        let before = inode.pending.len();
-        inode
-            .pending
-            .retain(|write| write.is_punch || !is_lost(write, syncs));
-        inode.has_lost |= inode.pending.len() < before;
+        self.inode_mut(no).lose(|write| is_lost(write, syncs));
     }
 
     /// Makes the names of a directory durable, unless the disk lies.

@@ -817,6 +817,8 @@ fn what_a_failed_sync_loses_is_read_until_the_power_is_lost_and_never_synced() {
     let machine = SimMachine::new();
     let disk = machine.dir("d");
     let file = durable(&disk, "f", 64 * 4096);
+    file.write_all_at(&[0; 64 * 4096], 0).unwrap();
+    file.sync().unwrap();
     for block in 0..64 {
         file.write_all_at(&[1; 4096], block * 4096).unwrap();
     }
@@ -852,6 +854,8 @@ fn a_lost_write_over_one_that_is_pending_does_not_come_back() {
     let machine = SimMachine::new();
     let disk = machine.dir("d");
     let file = durable(&disk, "f", 64 * 4096);
+    file.write_all_at(&[0; 64 * 4096], 0).unwrap();
+    file.sync().unwrap();
     for value in [1, 2] {
         for block in 0..64 {
             file.write_all_at(&[value; 4096], block * 4096).unwrap();
@@ -866,6 +870,64 @@ fn a_lost_write_over_one_that_is_pending_does_not_come_back() {
     file.sync().unwrap();
     let dark = machine.power_loss(&Crash::NONE_KEPT).dir("d");
     assert_eq!(read(&dark, "f"), left.to_vec());
+}
+
+/// As under ext4: `docs/decisions/0015`.
+#[test]
+fn what_a_failed_sync_loses_of_blocks_never_written_is_lost_again_unless_the_cache_lets_go_of_them()
+{
+    let medium = |disk: &SimDisk| {
+        let mut bytes = AlignedBuf::zeroed(64 * 4096);
+        let file = disk.open("f", Access::Medium).unwrap();
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes.to_vec()
+    };
+    let lost = |bytes: &[u8], value| bytes.chunks(4096).filter(|b| b[0] != value).count();
+    type Way = fn(&SimDisk, &dyn DiskFile, &[u8]);
+    let nothing: Way = |_, file, again| file.write_all_at(again, 0).unwrap();
+    let punched: Way = |_, file, again| {
+        file.punch(0, 64 * 4096).unwrap();
+        file.write_all_at(again, 0).unwrap();
+    };
+    let direct: Way = |disk, _, again| {
+        let mut bytes = AlignedBuf::zeroed(again.len());
+        bytes.copy_from_slice(again);
+        let file = disk.open("f", Access::Bulk).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+    };
+    let dropped: Way = |_, file, again| {
+        file.drop_cache();
+        file.write_all_at(again, 0).unwrap();
+    };
+    for (way, helps) in [
+        (nothing, false),
+        (punched, true),
+        (direct, true),
+        (dropped, true),
+    ] {
+        let machine = SimMachine::new();
+        let disk = machine.dir("d");
+        let file = durable(&disk, "f", 64 * 4096);
+        // Two writes of a block are lost together, if one is.
+        for half in 0..128 {
+            file.write_all_at(&[1; 2048], half * 2048).unwrap();
+        }
+        file.lose_unsynced();
+        let first = lost(&medium(&disk), 1);
+        assert!((33..64).contains(&first), "{first} of 64");
+        assert!(medium(&disk).chunks(4096).all(|b| b[0] == b[4095]));
+        way(&disk, &*file, &[2; 64 * 4096]);
+        file.sync().unwrap();
+        let machine = machine.kill();
+        let disk = machine.dir("d");
+        assert_eq!(lost(&read(&disk, "f"), 2), 0, "the cache has it");
+        let left = medium(&disk);
+        assert_eq!(lost(&left, 2), if helps { 0 } else { first });
+        let dark = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+        assert_eq!(read(&dark, "f"), left);
+        disk.open("f", Access::Read).unwrap().drop_cache();
+        assert_eq!(read(&disk, "f"), left);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@ use super::*;
 use crate::format::pack::PackPart;
 use crate::format::superblock::Geometry;
 use crate::io::Disk;
+use crate::io::fault::{Class, FaultDisk, Times};
 use crate::io::sim::{Crash, SimDisk, SimMachine};
 use crate::units::{PackId, SlotAddr, StoreId};
 
@@ -9,11 +10,15 @@ const SLOTS: u32 = 8;
 const LEN: u64 = SLOTS as u64 * SLOT_LEN as u64;
 
 fn on(disk: &SimDisk) -> Segments {
+    on_any(Arc::new(disk.clone()))
+}
+
+fn on_any(disk: Arc<dyn Disk>) -> Segments {
     let geometry = Geometry {
         page_len: SLOT_LEN as u32,
         segment_slots: SLOTS,
     };
-    let segments = Segments::new(Arc::new(disk.clone()), StoreId([7; 16]), geometry, 16);
+    let segments = Segments::new(disk, StoreId([7; 16]), geometry, 16);
     segments.find_spares(Access::ReadWrite).unwrap();
     segments
 }
@@ -169,6 +174,45 @@ fn a_dead_pack_becomes_a_spare_of_full_length() {
     assert!(segments.packs().is_empty(), "nothing is in it");
     segments.create(SegmentId(2)).unwrap();
     assert_eq!(names(&disk), ["segment-00000002"]);
+}
+
+/// What a failed sync left of a spare, one that was only allocated, is not durable when it is written again (`docs/decisions/0015`).
+#[test]
+fn a_spare_that_could_not_be_filled_is_never_filled_again() {
+    let machine = SimMachine::new();
+    let disk = machine.dir("d");
+    let faulty = FaultDisk::new(Arc::new(disk.clone()));
+    let segments = on_any(Arc::new(faulty.clone()));
+    segments.create_new(SegmentId(1)).unwrap();
+    segments.punch(FileId::Segment(SegmentId(1)), 0..7).unwrap();
+    assert!(segments.recycle(FileId::Segment(SegmentId(1)), 1).unwrap());
+    let before = machine.kill();
+    faulty.faults().count_only(Class::Sync);
+    faulty
+        .faults()
+        .fail_nth(1, io::ErrorKind::Other, Times::Once);
+    segments.create(SegmentId(2)).unwrap_err();
+    assert_eq!(names(&disk), [""; 0]);
+    // Who dies before it is removed leaves it to the next process.
+    let disk = before.dir("d");
+    let spare = disk.open("spare-00000001", Access::ReadWrite).unwrap();
+    (0..8).for_each(|slot| {
+        spare
+            .write_all_at(&[1; SLOT_LEN], slot * SLOT_LEN as u64)
+            .unwrap();
+    });
+    spare.lose_unsynced();
+    let segment = on(&disk).create(SegmentId(3)).unwrap();
+    segment.write_slots(1, &[2; 7 * SLOT_LEN]).unwrap();
+    segment.file().sync().unwrap();
+    let dark = before.power_loss(&Crash::NONE_KEPT).dir("d");
+    let segment = on(&dark).get(SegmentId(3)).unwrap();
+    let mut slots = vec![0; 7 * SLOT_LEN];
+    segment
+        .file()
+        .read_exact_at(&mut slots, SLOT_LEN as u64)
+        .unwrap();
+    assert!(slots.iter().all(|&byte| byte == 2));
 }
 
 /// Whatever a crash leaves, a name says what is in the file: a segment is that segment, and the
