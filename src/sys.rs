@@ -8,14 +8,18 @@
               has no safe wrapper"
 )]
 
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
-use std::ptr;
+use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use rustix::mm::Advice;
+use zeroize::Zeroize;
 
 /// A file mapped for reading.
 #[derive(Debug)]
@@ -55,31 +59,96 @@ impl RawMap {
     }
 }
 
-/// Keeps the memory of bytes from being swapped out, where that is allowed (`RLIMIT_MEMLOCK`), and
-/// there from being in a core dump.
+/// Memory for 32 bytes that are secret: all zero at first, kept from being swapped out and left out
+/// of core dumps where the system allows that, wiped when dropped.
 ///
-/// Whole pages are locked, and stay so: other bytes that matter may lie there. Memory that may not
-/// be locked is dumped: each such page can be a mapping of its own, of which a process has only so
-/// many, and the limit on locked memory keeps them few.
-pub fn keep_in_memory(bytes: &[u8]) {
-    let start = bytes.as_ptr().cast_mut().cast();
-    // SAFETY: locking changes no byte and no mapping; `bytes` is memory of ours that is there. It is
-    // refused as an error where it is not allowed.
-    let locked = unsafe { rustix::mm::mlock(start, bytes.len()) };
-    // Keys in memory that is not locked still work.
-    if locked.is_err() || bytes.is_empty() {
-        return;
+/// The places lie side by side in pages that have nothing else in them and are never given back, so
+/// that the system is asked once for many secrets: `mlock` makes all threads of a process wait that
+/// need its address space. What is locked is a matter of the process (`RLIMIT_MEMLOCK`), and so are
+/// the places that are free.
+pub struct SecretBytes(Place);
+
+const SECRET_LEN: usize = 32;
+
+/// A place in memory that is never freed.
+struct Place(NonNull<[u8; SECRET_LEN]>);
+
+// SAFETY: a place is plain memory that belongs to its one holder.
+unsafe impl Send for Place {}
+// SAFETY: it has no way to change the bytes behind a shared reference.
+unsafe impl Sync for Place {}
+
+/// Places that nobody holds, with zeroes in them. Nothing is called and nothing panics under this
+/// lock, so it is none of those that `sync` has for a model checker.
+static FREE_PLACES: Mutex<Vec<Place>> = Mutex::new(Vec::new());
+
+impl SecretBytes {
+    /// A place with zeroes in it.
+    pub fn zeroed() -> Self {
+        let free = FREE_PLACES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        Self(free.unwrap_or_else(more_places))
     }
+}
+
+impl Deref for SecretBytes {
+    type Target = [u8; SECRET_LEN];
+
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: the memory of a place is never freed, is initialized and belongs to `self`, which
+        // is borrowed.
+        unsafe { self.0.0.as_ref() }
+    }
+}
+
+impl DerefMut for SecretBytes {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        // SAFETY: as above, and `self` is borrowed for this alone.
+        unsafe { self.0.0.as_mut() }
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.zeroize();
+        let place = Place(self.0.0);
+        FREE_PLACES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(place);
+    }
+}
+
+/// Makes a page of places: one for the caller, the others are free.
+fn more_places() -> Place {
     let page_len = rustix::param::page_size();
-    let before = bytes.as_ptr().addr() % page_len;
-    // SAFETY: this changes no byte, only what a core dump has. The range is the pages that `bytes`
-    // are in, which are there.
-    let left_out = unsafe {
-        let start = bytes.as_ptr().sub(before).cast_mut().cast();
-        rustix::mm::madvise(start, before + bytes.len(), Advice::LinuxDontDump)
+    let layout = Layout::from_size_align(page_len, page_len).expect("BUG: a page is too large");
+    // SAFETY: a page is not empty.
+    let page = unsafe { alloc_zeroed(layout) }.cast::<[u8; SECRET_LEN]>();
+    let Some(first) = NonNull::new(page) else {
+        handle_alloc_error(layout)
     };
-    // A kernel without it dumps them.
-    let _ = left_out;
+    keep_in_memory(page.cast(), page_len);
+    let others = (1..page_len / SECRET_LEN).map(|number| {
+        // SAFETY: the place lies in the page.
+        Place(unsafe { first.add(number) })
+    });
+    FREE_PLACES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .extend(others);
+    Place(first)
+}
+
+/// Keeps pages of ours from being swapped out, and from being in a core dump, where that is allowed.
+fn keep_in_memory(start: *mut u8, len: usize) {
+    // SAFETY: neither changes a byte or what may be done with it, and the pages are there. Both are
+    // refused as an error where they are not allowed: secrets in such memory still work.
+    let _ = unsafe { rustix::mm::mlock(start.cast(), len) };
+    // SAFETY: as above.
+    let _ = unsafe { rustix::mm::madvise(start.cast(), len, Advice::LinuxDontDump) };
 }
 
 /// Writes what is dirty of a range of a file to the disk and waits for that, without a flush of the
@@ -102,6 +171,7 @@ pub fn write_back(file: &File, offset: u64, len: u64) -> rustix::io::Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::io::Write;
 
     use super::*;
@@ -147,11 +217,48 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_locked_as_far_as_it_is_allowed() {
-        let bytes = vec![7_u8; 10_000];
-        keep_in_memory(&bytes);
-        keep_in_memory(&bytes[..0]);
-        assert!(bytes.iter().all(|&byte| byte == 7));
+    fn a_secret_finds_zeroes_in_a_place_of_its_own() {
+        // Places are used again by the other tests, too.
+        for round in 1..=3 {
+            let mut held: Vec<_> = (0..300).map(|_| SecretBytes::zeroed()).collect();
+            assert!(held.iter().all(|bytes| **bytes == [0; SECRET_LEN]));
+            for (number, bytes) in held.iter_mut().enumerate() {
+                bytes.fill(u8::try_from(number % 250).unwrap() + round);
+            }
+            let places: BTreeSet<_> = held.iter().map(|bytes| bytes.as_ptr().addr()).collect();
+            assert_eq!(places.len(), held.len());
+            for (number, bytes) in held.iter().enumerate() {
+                let byte = u8::try_from(number % 250).unwrap() + round;
+                assert_eq!(**bytes, [byte; SECRET_LEN]);
+            }
+        }
+    }
+
+    /// What the system says of the mapping that an address is in, in two letters each (`proc(5)`).
+    fn flags_of(address: usize) -> Vec<String> {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut is_inside = false;
+        for line in maps.lines() {
+            let first = line.split(' ').next().unwrap_or_default();
+            if let Some((start, end)) = first.split_once('-') {
+                let [start, end] = [start, end].map(|hex| usize::from_str_radix(hex, 16).unwrap());
+                is_inside = (start..end).contains(&address);
+            } else if is_inside && let Some(flags) = line.strip_prefix("VmFlags:") {
+                return flags.split_whitespace().map(str::to_owned).collect();
+            }
+        }
+        panic!("no mapping has {address:x}");
+    }
+
+    #[test]
+    fn secrets_are_in_no_dump_and_locked_where_that_is_allowed() {
+        let flags = flags_of(SecretBytes::zeroed().as_ptr().addr());
+        assert!(flags.iter().any(|flag| flag == "dd"), "{flags:?}");
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+        // Without a place of its own in the limit nothing is promised.
+        if limit.is_none_or(|bytes| bytes >= 1 << 20) {
+            assert!(flags.iter().any(|flag| flag == "lo"), "{flags:?}");
+        }
     }
 
     #[test]

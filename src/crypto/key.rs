@@ -10,16 +10,16 @@ use crate::crypto::cipher::{Aes256Gcm, NONCE_LEN, PageCipher, TAG_LEN};
 use crate::crypto::stack::on_clean_stack;
 use crate::error::Damage;
 use crate::source::Random;
-use crate::sys;
+use crate::sys::SecretBytes;
 
 /// Length of a wrapped secret: nonce (12), ciphertext (32), tag (16).
 pub const WRAPPED_LEN: usize = NONCE_LEN + 32 + TAG_LEN;
 
 /// A 256-bit secret. It is wiped when dropped, prints nothing and is copied only on request.
 ///
-/// The bytes lie in one heap place, so that moving a secret leaves no copy behind. They are not
+/// The bytes stay in one place, so that moving a secret leaves no copy behind. They are not
 /// swapped out where the system allows that.
-pub struct Secret(Box<Zeroizing<[u8; 32]>>);
+pub struct Secret(SecretBytes);
 
 /// What a derived key is for. Keys of different labels tell nothing about each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,15 +72,16 @@ impl Secret {
 
     /// The key of that label: HKDF-SHA256 without salt, info "offshoot v0 " and the label's text.
     pub fn derive(&self, label: Label) -> Self {
-        let info = format!("offshoot v0 {}", label.text());
         let mut derived = Self::zeroed();
-        on_clean_stack(|| expand(self.expose(), info.as_bytes(), &mut derived.0[..]));
+        self.expand_for(label, &mut derived.0);
         derived
     }
 
     /// A public value that only this secret has, to check that an unwrapped key is the one meant.
     pub fn commitment(&self) -> [u8; 32] {
-        *self.derive(Label::Commit).expose()
+        let mut commitment = [0; 32];
+        self.expand_for(Label::Commit, &mut commitment);
+        commitment
     }
 
     /// A copy of the secret; not `Clone`, so that each copy is seen in the code.
@@ -90,10 +91,13 @@ impl Secret {
         copy
     }
 
+    fn expand_for(&self, label: Label, out: &mut [u8; 32]) {
+        let info = format!("offshoot v0 {}", label.text());
+        on_clean_stack(|| expand(self.expose(), info.as_bytes(), out));
+    }
+
     fn zeroed() -> Self {
-        let secret = Box::new(Zeroizing::new([0; 32]));
-        sys::keep_in_memory(&secret[..]);
-        Self(secret)
+        Self(SecretBytes::zeroed())
     }
 }
 
