@@ -72,6 +72,7 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
             case.seed + 1,
             "after a kill, an open, a flush and a power loss",
             &model,
+            case,
         )?;
     }
     // On a full disk somebody makes room: or nothing more could be written.
@@ -102,6 +103,7 @@ pub fn check(machine: &SimMachine, case: &Case<'_>) -> Result<Vec<SimMachine>, S
         case.seed + 3,
         "after another write, a flush and a power loss",
         &then,
+        case,
     )?;
     fsck(
         &dark,
@@ -162,9 +164,28 @@ fn open(machine: &SimMachine, seed: u64, which: &str) -> Result<Process, String>
     opened.map_err(|error| format!("the {which} open fails: {error}"))
 }
 
-fn expect(machine: &SimMachine, seed: u64, when: &str, model: &Model) -> Result<(), String> {
-    let process = open(machine, seed, when)?;
-    equal(&process.read()?, model, when)
+/// A power loss may bring a key back whose destruction a sync could not make durable, until it is destroyed again: so says
+/// `docs/guarantees.md`. Nothing else may have changed.
+fn expect(
+    machine: &SimMachine,
+    seed: u64,
+    when: &str,
+    model: &Model,
+    case: &Case<'_>,
+) -> Result<(), String> {
+    let found = open(machine, seed, when)?.read()?;
+    let mut expected = model.clone();
+    for (head, contents) in &mut expected.heads {
+        let lit = found.heads.get(head).filter(|_| model.is_dark(head));
+        let may_be = |lit: &&Vec<u32>| {
+            let mut possible = case.possible.iter();
+            possible.any(|model| model.heads.get(head) == Some(lit))
+        };
+        if let Some(lit) = lit.filter(may_be) {
+            contents.clone_from(lit);
+        }
+    }
+    equal(&found, &expected, when)
 }
 
 fn equal(found: &Model, expected: &Model, when: &str) -> Result<(), String> {
