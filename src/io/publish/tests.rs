@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::io::fault::{FaultDisk, Times};
-use crate::io::sim::{SimDisk, SimMachine};
+use crate::io::sim::{Crash, SimDisk, SimMachine};
 use crate::sync::Mutex;
 
 const OLD: &[u8] = &[1; 700];
@@ -52,6 +52,39 @@ fn a_crash_while_publishing_leaves_the_old_or_the_new_contents() {
     });
     publish(&disk, "f", 0, NEW).unwrap();
     assert_eq!(*seen.lock(), BTreeSet::from([OLD.to_vec(), NEW.to_vec()]));
+}
+
+/// What a failed sync lost is durable in the new file, and a crash leaves one of the two.
+#[test]
+fn a_renewed_file_has_what_only_the_cache_had() {
+    let (machine, disk) = machine();
+    let bytes: Vec<u8> = (0..COPY_LEN as usize + 5000)
+        .map(|at| (at / 9) as u8)
+        .collect();
+    let file = publish(&disk, "f", 0, OLD).unwrap();
+    // By single writes, of which half are lost.
+    for (index, part) in (0..).zip(bytes.chunks(1000)) {
+        file.write_all_at(part, index * 1000).unwrap();
+    }
+    file.lose_unsynced();
+    file.sync().unwrap();
+    let left = contents(&machine.power_loss(&Crash::NONE_KEPT).dir("d"), "f");
+    assert_ne!(left.as_deref(), Some(&*bytes));
+    assert_eq!(contents(&disk, "f").as_deref(), Some(&*bytes));
+    let seen = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&seen);
+    let (before, after) = (left.unwrap(), bytes.clone());
+    machine.on_barrier(move |machine| {
+        let found = contents(&machine.power_loss(&Crash::NONE_KEPT).dir("d"), "f").unwrap();
+        assert!(found == before || found == after);
+        *count.lock() += 1;
+    });
+    let renewed = renew(&disk, "f").unwrap();
+    assert!(*seen.lock() > 1);
+    assert_eq!(renewed.len().unwrap(), bytes.len() as u64);
+    let dark = machine.power_loss(&Crash::NONE_KEPT).dir("d");
+    assert_eq!(contents(&dark, "f").as_deref(), Some(&*bytes));
+    assert_eq!(dark.list().unwrap(), ["f"]);
 }
 
 #[test]

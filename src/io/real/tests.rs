@@ -358,6 +358,52 @@ fn the_medium_has_what_was_just_written() {
     assert!(medium.write_all_at(&AlignedBuf::zeroed(4096), 0).is_err());
 }
 
+/// On this directory's file system and one that knows only its cache, and at the end of a file in the middle of a block.
+#[test]
+fn bytes_are_looked_for_on_the_medium_wherever_they_lie() {
+    for parent in [".", "/dev/shm"] {
+        let Ok(dir) = tempfile::tempdir_in(parent) else {
+            continue;
+        };
+        let disk = RealDisk::create(&dir.path().join("d")).unwrap();
+        let bytes: Vec<u8> = (0..10_000).map(|at| (at / 7) as u8).collect();
+        let file = disk.create("f", 0).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        file.sync().unwrap();
+        let is_there = |bytes: &[u8], offset: usize| {
+            crate::io::is_on_medium(&disk, "f", bytes, offset as u64).unwrap()
+        };
+        for range in [
+            0..10_000,
+            0..1,
+            4095..4097,
+            4096..8192,
+            8192..10_000,
+            9_999..10_000,
+        ] {
+            let there = &bytes[range.clone()];
+            assert!(is_there(there, range.start), "{parent}, {range:?}");
+            let mut other = there.to_vec();
+            *other.last_mut().unwrap() ^= 1;
+            assert!(!is_there(&other, range.start), "{parent}, {range:?}");
+        }
+        assert!(
+            !is_there(&[&bytes[8192..], &[0]].concat(), 8192),
+            "{parent}"
+        );
+        assert!(!is_there(&[0], 20_000), "{parent}");
+        assert_eq!(
+            kind(crate::io::is_on_medium(&disk, "g", &[0], 0)),
+            ErrorKind::NotFound
+        );
+        let mut buf = vec![0; 12_000];
+        for (offset, expected) in [(0, 10_000), (9_990, 10), (10_000, 0), (1 << 40, 0)] {
+            let count = file.read_up_to_end(&mut buf, offset).unwrap();
+            assert_eq!(count, expected, "{parent}, {offset}");
+        }
+    }
+}
+
 #[test]
 fn long_reads_with_little_between_them_get_what_they_asked_for() {
     let (_dir, disk) = disk();
