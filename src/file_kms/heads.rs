@@ -182,7 +182,7 @@ impl<'a> Heads<'a> {
         let end = (offset(slots) + zeroes.len() as u64).next_multiple_of(BLOCK_LEN as u64);
         match self.file.punch(offset(slots), end - offset(slots)) {
             Err(error) if error.kind() != io::ErrorKind::Unsupported => {
-                return Err(self.files.error("write", NAME, error));
+                return Err(self.files.write_error(NAME, zeroes.len() as u64, error));
             }
             _ => {}
         }

@@ -89,13 +89,10 @@ pub fn renew(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut bytes = vec![0; len.min(COPY_LEN) as usize];
         let mut offset = 0;
         while offset < len {
-            let count = old.read_up_to_end(&mut bytes, offset)?;
-            let some = bytes.get(..count).unwrap_or_default();
-            if some.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            file.write_all_at(some, offset)?;
-            offset += count as u64;
+            bytes.truncate(usize::try_from(len - offset).unwrap_or(usize::MAX));
+            old.read_exact_at(&mut bytes, offset)?;
+            file.write_all_at(&bytes, offset)?;
+            offset += bytes.len() as u64;
         }
         Ok(())
     })
